@@ -1,0 +1,323 @@
+use std::collections::VecDeque;
+
+use kernels::attention::KvCache;
+use kernels::sample::{self, Philox, Sampling};
+
+use crate::beam::BeamSearch;
+use crate::{Bloom, Error, Result};
+
+/// How the next token is chosen.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Decoding {
+    /// The likeliest token, every time.
+    Greedy,
+    /// Drawn at random, from what the settings leave.
+    Sample(Sampling),
+    /// Several hypotheses side by side, as in transformers' beam search (`early_stopping=False`).
+    Beam {
+        /// Hypotheses kept.
+        beams: usize,
+        /// The power of the length by which a finished hypothesis' log-probability is divided.
+        length_penalty: f32,
+    },
+}
+
+/// What is asked of a generation.
+#[derive(Clone, Debug)]
+pub struct Generation {
+    /// How tokens are chosen.
+    pub decoding: Decoding,
+    /// Answers for each prompt, the best first where they have scores.
+    pub answers: usize,
+    /// New tokens at most.
+    pub max_new_tokens: usize,
+    /// The token that ends an answer.
+    pub eos: u32,
+    /// Ids from here on are never produced: the tokenizer's size, where the embedding has more rows.
+    pub limit: usize,
+    /// Divides the logits of tokens already seen, if positive (multiplies, if negative): 1 leaves them alone.
+    pub repetition_penalty: f32,
+    /// Keys the random draws, together with the prompt's place and the answer's.
+    pub seed: u64,
+    /// Sequences that run side by side. The answers do not depend on it.
+    pub batch: usize,
+}
+
+/// Why an answer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finish {
+    /// By the end-of-text token, which is not among the answer's ids.
+    Eos,
+    /// By its length.
+    Length,
+    /// By the caller.
+    Stopped,
+}
+
+/// One answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Completion {
+    /// The new tokens, without the end of text.
+    pub ids: Vec<u32>,
+    /// The log-probability over the penalised length, from a beam search.
+    pub score: Option<f32>,
+    /// Why it ended.
+    pub finish: Finish,
+}
+
+/// Prompt tokens read at one go, at most, unless a single prompt is longer.
+const PREFILL: usize = 4096;
+
+/// A sequence that draws or takes the likeliest token.
+struct Running {
+    prompt: usize,
+    answer: usize,
+    /// The prompt's tokens and the new ones.
+    ids: Vec<u32>,
+    start: usize,
+    cache: KvCache,
+}
+
+/// A prompt in beam search, with a cache for each hypothesis.
+struct Searching {
+    prompt: usize,
+    search: BeamSearch,
+    caches: Vec<KvCache>,
+}
+
+impl Bloom {
+    /// Continues each prompt. `on_token(prompt, answer, id)` is told of each token as it comes (not in beam search) and
+    /// ends that answer by returning `false`. Neither the batch size nor the other prompts change an answer.
+    ///
+    /// # Errors
+    /// An empty prompt, an id at or beyond the vocabulary, or settings that make no sense.
+    pub fn generate(
+        &self,
+        prompts: &[Vec<u32>],
+        settings: &Generation,
+        on_token: &mut dyn FnMut(usize, usize, u32) -> bool,
+    ) -> Result<Vec<Vec<Completion>>> {
+        settings.check(self)?;
+        if let Some(at) = prompts.iter().position(Vec::is_empty) {
+            return Err(Error::Input(format!("prompt {} is empty: wanted at least one token", at + 1)));
+        }
+        match settings.decoding {
+            Decoding::Beam { beams, length_penalty } => self.search(prompts, settings, beams, length_penalty),
+            _ => self.draw(prompts, settings, on_token),
+        }
+    }
+
+    fn draw(
+        &self,
+        prompts: &[Vec<u32>],
+        settings: &Generation,
+        on_token: &mut dyn FnMut(usize, usize, u32) -> bool,
+    ) -> Result<Vec<Vec<Completion>>> {
+        let blank = Completion { ids: Vec::new(), score: None, finish: Finish::Length };
+        let mut done = vec![vec![blank; settings.answers]; prompts.len()];
+        if settings.max_new_tokens == 0 {
+            return Ok(done);
+        }
+        let mut waiting: VecDeque<usize> = (0..prompts.len()).collect();
+        let mut running: Vec<Running> = Vec::new();
+        let mut take = |running: &mut Vec<Running>, mut s: Running, logits: &[f32]| {
+            let id = settings.choose(&s, logits);
+            let mut finish = None;
+            if id == settings.eos {
+                finish = Some(Finish::Eos);
+            } else {
+                s.ids.push(id);
+                if !on_token(s.prompt, s.answer, id) {
+                    finish = Some(Finish::Stopped);
+                } else if s.ids.len() - s.start == settings.max_new_tokens {
+                    finish = Some(Finish::Length);
+                }
+            }
+            match finish {
+                None => running.push(s),
+                Some(finish) => {
+                    let ids = s.ids.split_off(s.start);
+                    done[s.prompt][s.answer] = Completion { ids, score: None, finish };
+                }
+            }
+        };
+        while !waiting.is_empty() || !running.is_empty() {
+            let room = settings.batch.saturating_sub(running.len()).div_ceil(settings.answers);
+            let room = if running.is_empty() { room.max(1) } else { room };
+            let next = next_prompts(&mut waiting, prompts, room);
+            if !next.is_empty() {
+                let (logits, caches) = self.read(prompts, &next)?;
+                for ((&prompt, cache), logits) in next.iter().zip(caches).zip(logits.chunks_exact(self.vocab())) {
+                    let start = prompts[prompt].len();
+                    for answer in 0..settings.answers {
+                        let (ids, cache) = (prompts[prompt].clone(), cache.clone());
+                        take(&mut running, Running { prompt, answer, ids, start, cache }, logits);
+                    }
+                }
+                continue;
+            }
+            let last: Vec<u32> = running.iter().filter_map(|s| s.ids.last().copied()).collect();
+            let mut caches: Vec<&mut KvCache> = running.iter_mut().map(|s| &mut s.cache).collect();
+            let logits = self.decode(&last, &mut caches)?;
+            let each = std::mem::take(&mut running).into_iter();
+            for (s, logits) in each.zip(logits.values::<f32>().map_err(Error::Tensor)?.chunks_exact(self.vocab())) {
+                take(&mut running, s, logits);
+            }
+        }
+        Ok(done)
+    }
+
+    fn search(
+        &self,
+        prompts: &[Vec<u32>],
+        settings: &Generation,
+        beams: usize,
+        length_penalty: f32,
+    ) -> Result<Vec<Vec<Completion>>> {
+        let mut done = vec![Vec::new(); prompts.len()];
+        if settings.max_new_tokens == 0 {
+            return Ok(done);
+        }
+        let mut waiting: VecDeque<usize> = (0..prompts.len()).collect();
+        let mut running: Vec<Searching> = Vec::new();
+        let v = self.vocab();
+        while !waiting.is_empty() || !running.is_empty() {
+            let room = (settings.batch / beams).saturating_sub(running.len());
+            let room = if running.is_empty() { room.max(1) } else { room };
+            let next = next_prompts(&mut waiting, prompts, room);
+            if next.is_empty() {
+                let last: Vec<u32> = running.iter().flat_map(|s| s.search.last_tokens()).collect();
+                let mut caches: Vec<&mut KvCache> = running.iter_mut().flat_map(|s| s.caches.iter_mut()).collect();
+                let logits = self.decode(&last, &mut caches)?;
+                let mut rest = logits.values::<f32>().map_err(Error::Tensor)?;
+                for s in &mut running {
+                    let (own, others) = rest.split_at(s.caches.len() * v);
+                    rest = others;
+                    s.advance(own, settings);
+                }
+            } else {
+                let (logits, caches) = self.read(prompts, &next)?;
+                for ((&prompt, cache), logits) in next.iter().zip(caches).zip(logits.chunks_exact(v)) {
+                    let search = BeamSearch::new(&prompts[prompt], beams, length_penalty);
+                    let mut s = Searching { prompt, search, caches: vec![cache] };
+                    s.advance(logits, settings);
+                    running.push(s);
+                }
+            }
+            running.retain_mut(|s| {
+                let ended = s.search.is_done();
+                if ended {
+                    done[s.prompt] = s.search.take_best(settings.answers);
+                }
+                !ended
+            });
+        }
+        Ok(done)
+    }
+
+    /// Reads prompts into new caches; returns the logits after each, one row after the other.
+    fn read(&self, prompts: &[Vec<u32>], which: &[usize]) -> Result<(Vec<f32>, Vec<KvCache>)> {
+        let mut ids = Vec::new();
+        let mut bounds = vec![0];
+        for &i in which {
+            ids.extend_from_slice(&prompts[i]);
+            bounds.push(ids.len() as u32);
+        }
+        let mut caches: Vec<KvCache> = which.iter().map(|_| self.cache()).collect();
+        let logits = self.prefill(&ids, &bounds, &mut caches.iter_mut().collect::<Vec<_>>())?;
+        Ok((logits.values::<f32>().map_err(Error::Tensor)?.to_vec(), caches))
+    }
+}
+
+/// The prompts to read next: as many as there is room for, and within [`PREFILL`] tokens.
+fn next_prompts(waiting: &mut VecDeque<usize>, prompts: &[Vec<u32>], room: usize) -> Vec<usize> {
+    let mut next = Vec::new();
+    let mut tokens = 0;
+    while next.len() < room
+        && let Some(&i) = waiting.front()
+    {
+        tokens += prompts[i].len();
+        if !next.is_empty() && tokens > PREFILL {
+            break;
+        }
+        waiting.pop_front();
+        next.push(i);
+    }
+    next
+}
+
+impl Searching {
+    fn advance(&mut self, logits: &[f32], settings: &Generation) {
+        let parents = self.search.advance(logits, settings);
+        // A hypothesis' cache moves to its last child and is copied for the others.
+        let mut left: Vec<Option<KvCache>> = std::mem::take(&mut self.caches).into_iter().map(Some).collect();
+        for (i, &parent) in parents.iter().enumerate() {
+            let last = !parents[i + 1..].contains(&parent);
+            let cache = if last { left[parent].take() } else { left[parent].clone() };
+            self.caches.extend(cache);
+        }
+    }
+}
+
+impl Generation {
+    fn check(&self, model: &Bloom) -> Result<()> {
+        let wrong = |what: String| Err(Error::Input(what));
+        if self.limit == 0 || self.limit > model.vocab() {
+            let rows = model.vocab();
+            return wrong(format!("the tokenizer has {} tokens, the model {rows} rows in its vocabulary", self.limit));
+        }
+        if self.answers == 0 || self.batch == 0 {
+            return wrong("answers and batch: wanted at least 1".into());
+        }
+        if !(self.repetition_penalty > 0.0 && self.repetition_penalty.is_finite()) {
+            return wrong(format!("repetition penalty: wanted a positive number, found {}", self.repetition_penalty));
+        }
+        match &self.decoding {
+            Decoding::Greedy if self.answers > 1 => wrong("greedy decoding has one answer: sample, or search with beams".into()),
+            Decoding::Greedy => Ok(()),
+            Decoding::Beam { beams, length_penalty } => {
+                if *beams == 0 || 2 * *beams > self.limit {
+                    return wrong(format!("beams: wanted 1 to half the vocabulary, found {beams}"));
+                }
+                if self.answers > *beams {
+                    return wrong(format!("{} answers from {beams} beams: wanted at most as many", self.answers));
+                }
+                if !length_penalty.is_finite() {
+                    return wrong(format!("length penalty: wanted a number, found {length_penalty}"));
+                }
+                Ok(())
+            }
+            Decoding::Sample(s) => {
+                let share = |name: &str, x: f32| {
+                    if (0.0..=1.0).contains(&x) { Ok(()) } else { wrong(format!("{name}: wanted 0 to 1, found {x}")) }
+                };
+                if !(s.temperature > 0.0 && s.temperature.is_finite()) {
+                    return wrong(format!("temperature: wanted a positive number, found {}", s.temperature));
+                }
+                share("top-p", s.top_p)?;
+                share("min-p", s.min_p)
+            }
+        }
+    }
+
+    /// Makes what must not be produced impossible and what was said before less likely.
+    pub(crate) fn process(&self, scores: &mut [f32], seen: &[u32]) {
+        if self.repetition_penalty != 1.0 {
+            sample::penalize(scores, seen, self.repetition_penalty);
+        }
+        scores[self.limit..].fill(f32::NEG_INFINITY);
+    }
+
+    fn choose(&self, s: &Running, logits: &[f32]) -> u32 {
+        let mut logits = logits.to_vec();
+        self.process(&mut logits, &s.ids);
+        match &self.decoding {
+            Decoding::Sample(sampling) => {
+                let stream = (s.prompt as u64) << 20 | s.answer as u64;
+                let draw = Philox::new(self.seed, stream).uniform((s.ids.len() - s.start) as u64);
+                sample::sample(&logits, sampling, draw)
+            }
+            _ => sample::argmax(&logits),
+        }
+    }
+}

@@ -1,0 +1,203 @@
+use std::sync::Arc;
+
+use autograd::{Linear, Norm, ParamId, Params, Tape, Var};
+use kernels::attention::{self, KvCache};
+use kernels::cross_entropy;
+use tensor::Tensor;
+
+use crate::{Config, Error, Result};
+
+/// A BLOOM with its weights.
+#[derive(Clone, Debug)]
+pub struct Bloom {
+    pub(crate) config: Config,
+    pub(crate) params: Params,
+    pub(crate) layout: Layout,
+}
+
+/// Where each weight is among the parameters.
+#[derive(Clone, Debug)]
+pub(crate) struct Layout {
+    pub embedding: ParamId,
+    pub embedding_norm: Norm,
+    pub blocks: Vec<Block>,
+    pub final_norm: Norm,
+    /// The embedding, unless the head is a matrix of its own.
+    pub head: ParamId,
+}
+
+/// One block's weights.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Block {
+    pub attention_norm: Norm,
+    pub qkv: Linear,
+    pub dense: Linear,
+    pub mlp_norm: Norm,
+    pub up: Linear,
+    pub down: Linear,
+}
+
+/// What a block's attention reads and where keys and values go.
+pub(crate) enum Attend<'a, 'c> {
+    /// Documents in one row of tokens, nothing kept.
+    Packed(&'a Arc<[u32]>),
+    /// Documents in one row of tokens, each starting its cache.
+    Prefill(&'a Arc<[u32]>, &'a mut [&'c mut KvCache]),
+    /// One new token for each cache.
+    Decode(&'a mut [&'c mut KvCache]),
+}
+
+impl Bloom {
+    /// The shape.
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The weights.
+    pub const fn params(&self) -> &Params {
+        &self.params
+    }
+
+    /// Puts every parameter in the optimiser's decaying group, biases and norms too, as torch's AdamW does by default.
+    pub fn decay_everything(&mut self) {
+        self.params.iter_mut().for_each(|p| p.decays = true);
+    }
+
+    /// v, from the embedding itself.
+    pub const fn vocab(&self) -> usize {
+        self.config.vocab
+    }
+
+    /// Embeds `ids` and normalises them: `[t, c]`.
+    pub(crate) fn embed(&self, tape: &mut Tape, ids: &Arc<[u32]>) -> Result<Var> {
+        let x = tape.embedding(self.layout.embedding, ids)?;
+        Ok(tape.layer_norm(&x, self.layout.embedding_norm)?)
+    }
+
+    /// Block `layer`: `[t, c]` to `[t, c]`.
+    pub(crate) fn block(&self, tape: &mut Tape, layer: usize, x: &Var, attend: &mut Attend) -> Result<Var> {
+        let block = &self.layout.blocks[layer];
+        let heads = self.config.heads;
+        let normed = tape.layer_norm(x, block.attention_norm)?;
+        let qkv = tape.linear(&normed, block.qkv)?;
+        let attended = match attend {
+            Attend::Packed(bounds) => tape.attention(&qkv, bounds, heads)?,
+            Attend::Prefill(bounds, caches) => {
+                attention::append(qkv.value(), bounds, caches, layer)?;
+                tape.attention(&qkv, bounds, heads)?
+            }
+            Attend::Decode(caches) => {
+                let each: Vec<u32> = (0..=caches.len() as u32).collect();
+                attention::append(qkv.value(), &each, caches, layer)?;
+                let caches: Vec<&KvCache> = caches.iter().map(|c| &**c).collect();
+                tape.input(attention::decode(qkv.value(), &caches, layer)?)
+            }
+        };
+        let attended = tape.linear(&attended, block.dense)?;
+        let residual = if self.config.residual_after_norm { &normed } else { x };
+        let (sum, normed) = tape.add_layer_norm(&attended, residual, block.mlp_norm)?;
+        let up = tape.linear_gelu(&normed, block.up)?;
+        let residual = if self.config.residual_after_norm { &normed } else { &sum };
+        Ok(tape.linear_residual(&up, block.down, residual)?)
+    }
+
+    /// The rows of `x` that the head will see, through the last layer norm: `[r, c]`.
+    pub(crate) fn finish(&self, tape: &mut Tape, x: &Var, rows: &Arc<[u32]>) -> Result<Var> {
+        let x = tape.gather(x, rows)?;
+        Ok(tape.layer_norm(&x, self.layout.final_norm)?)
+    }
+
+    /// The states after the embedding, after each block, and after the last layer norm, of documents in one row of
+    /// tokens: l + 2 tensors `[t, c]`.
+    ///
+    /// # Errors
+    /// Ids at or beyond v, or bounds that do not go with them.
+    pub fn hidden_states(&self, ids: &[u32], bounds: &[u32]) -> Result<Vec<Tensor>> {
+        let (ids, bounds) = self.check(ids, bounds)?;
+        let mut tape = Tape::off(&self.params);
+        let mut x = self.embed(&mut tape, &ids)?;
+        let mut states = vec![x.value().clone()];
+        for layer in 0..self.config.layers {
+            x = self.block(&mut tape, layer, &x, &mut Attend::Packed(&bounds))?;
+            states.push(x.value().clone());
+        }
+        let rows: Arc<[u32]> = (0..ids.len() as u32).collect();
+        states.push(self.finish(&mut tape, &x, &rows)?.value().clone());
+        Ok(states)
+    }
+
+    /// The logits at chosen positions `rows` of documents in one row of tokens: `[r, v]`.
+    ///
+    /// # Errors
+    /// Ids at or beyond v, or bounds or rows that do not go with them.
+    pub fn logits(&self, ids: &[u32], bounds: &[u32], rows: &[u32]) -> Result<Tensor> {
+        let hidden = self.states_of_rows(ids, bounds, rows)?;
+        Ok(cross_entropy::logits(&hidden, self.params.value(self.layout.head))?)
+    }
+
+    /// The loss in nats of predicting `targets` at positions `rows` of documents in one row of tokens.
+    ///
+    /// # Errors
+    /// Ids or targets at or beyond v, or bounds or rows that do not go with them.
+    pub fn losses(&self, ids: &[u32], bounds: &[u32], rows: &[u32], targets: &[u32]) -> Result<Vec<f32>> {
+        let hidden = self.states_of_rows(ids, bounds, rows)?;
+        Ok(cross_entropy::forward(&hidden, self.params.value(self.layout.head), targets)?)
+    }
+
+    fn states_of_rows(&self, ids: &[u32], bounds: &[u32], rows: &[u32]) -> Result<Tensor> {
+        let (ids, bounds) = self.check(ids, bounds)?;
+        let mut tape = Tape::off(&self.params);
+        let mut x = self.embed(&mut tape, &ids)?;
+        for layer in 0..self.config.layers {
+            x = self.block(&mut tape, layer, &x, &mut Attend::Packed(&bounds))?;
+        }
+        Ok(self.finish(&mut tape, &x, &rows.into())?.value().clone())
+    }
+
+    /// Reads the prompts, one after the other in `ids`, into empty caches; returns the logits after each: `[b, v]`.
+    pub(crate) fn prefill(&self, ids: &[u32], bounds: &[u32], caches: &mut [&mut KvCache]) -> Result<Tensor> {
+        let (ids, bounds) = self.check(ids, bounds)?;
+        if bounds.windows(2).any(|w| w[0] == w[1]) {
+            return Err(Error::Input("an empty prompt: wanted at least one token".into()));
+        }
+        let mut tape = Tape::off(&self.params);
+        let mut x = self.embed(&mut tape, &ids)?;
+        for layer in 0..self.config.layers {
+            x = self.block(&mut tape, layer, &x, &mut Attend::Prefill(&bounds, caches))?;
+        }
+        let last: Arc<[u32]> = bounds[1..].iter().map(|end| end - 1).collect();
+        self.head(&self.finish(&mut tape, &x, &last)?)
+    }
+
+    /// Reads one more token of each sequence; returns the logits after it: `[b, v]`.
+    pub(crate) fn decode(&self, ids: &[u32], caches: &mut [&mut KvCache]) -> Result<Tensor> {
+        let ids: Arc<[u32]> = ids.into();
+        let mut tape = Tape::decode(&self.params);
+        let mut x = self.embed(&mut tape, &ids)?;
+        for layer in 0..self.config.layers {
+            x = self.block(&mut tape, layer, &x, &mut Attend::Decode(caches))?;
+        }
+        let x = tape.layer_norm(&x, self.layout.final_norm)?;
+        self.head(&x)
+    }
+
+    fn head(&self, x: &Var) -> Result<Tensor> {
+        Ok(cross_entropy::logits(x.value(), self.params.value(self.layout.head))?)
+    }
+
+    /// A cache for one sequence.
+    pub(crate) fn cache(&self) -> KvCache {
+        KvCache::new(self.config.layers, self.config.heads, self.config.head_dim())
+    }
+
+    pub(crate) fn check(&self, ids: &[u32], bounds: &[u32]) -> Result<(Arc<[u32]>, Arc<[u32]>)> {
+        if let Some(id) = ids.iter().find(|&&id| id as usize >= self.vocab()) {
+            return Err(Error::Input(format!("token id {id}: the model has {} rows in its vocabulary", self.vocab())));
+        }
+        let ends = bounds.first() == Some(&0) && bounds.last().map(|&b| b as usize) == Some(ids.len());
+        if !ends || bounds.windows(2).any(|w| w[0] > w[1]) {
+            return Err(Error::Input(format!("document bounds do not divide {} tokens", ids.len())));
+        }
+        Ok((ids.into(), bounds.into()))
+    }
+}

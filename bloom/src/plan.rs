@@ -1,0 +1,81 @@
+use crate::{Config, Recompute};
+
+/// What memory is planned for.
+#[derive(Clone, Copy, Debug)]
+pub enum PlanFor {
+    /// A training step.
+    Training {
+        /// Tokens of the largest packed row.
+        tokens: usize,
+        /// Rows among them that are learned from.
+        targets: usize,
+        /// Whether blocks are computed again.
+        recompute: Recompute,
+    },
+    /// Generation.
+    Generation {
+        /// Sequences side by side.
+        batch: usize,
+        /// Tokens of each, prompt and answer.
+        tokens: usize,
+        /// Bytes of one weight.
+        weight_size: usize,
+    },
+}
+
+/// Bytes by part, from the configuration alone: nothing is allocated to make it.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Name and bytes of each part.
+    pub parts: Vec<(&'static str, u64)>,
+}
+
+impl Plan {
+    /// The memory that a job needs on a CPU.
+    pub fn new(config: &Config, job: PlanFor) -> Self {
+        let p = config.parameters() as u64;
+        let (c, v, l) = (config.hidden as u64, config.vocab as u64, config.layers as u64);
+        let h = config.heads as u64;
+        let parts = match job {
+            PlanFor::Training { tokens, targets, recompute } => {
+                let (t, r) = (tokens as u64, targets as u64);
+                // Kept by one block's tape, per token: input, two norms and the sum between (4c), qkv (3c), attention's
+                // output (c), the wide layer before and after GELU (8c), statistics and log-sum-exp.
+                let block = t * (16 * c + h + 4) * 4;
+                // The backward pass holds, at its widest, the gradients of the wide layer's two values and of its input.
+                let working = t * 10 * c * 4;
+                let kept = match recompute {
+                    Recompute::Keep => l * block,
+                    Recompute::Again => l * t * c * 4 + block,
+                };
+                vec![
+                    ("weights (f32)", p * 4),
+                    ("gradients (f32)", p * 4),
+                    ("AdamW moments (f32)", p * 8),
+                    ("activations", kept + working),
+                    ("logits of a chunk", chunk_rows(v).min(r.max(1)) * v * 4),
+                ]
+            }
+            PlanFor::Generation { batch, tokens, weight_size } => {
+                let (b, t) = (batch as u64, tokens as u64);
+                vec![
+                    ("weights", p * weight_size as u64),
+                    ("keys and values (f32)", b * t * l * 2 * c * 4),
+                    ("activations", (b * t).min(4096 + t) * 12 * c * 4),
+                    ("logits", 2 * b * v * 4),
+                ]
+            }
+        };
+        Self { parts }
+    }
+
+    /// All parts together, in bytes.
+    pub fn total(&self) -> u64 {
+        self.parts.iter().map(|(_, bytes)| bytes).sum()
+    }
+}
+
+/// Rows whose logits are held at a time, as `kernels::cross_entropy` has it.
+fn chunk_rows(v: u64) -> u64 {
+    ((1 << 28) / (4 * v)).clamp(16, 1024)
+}

@@ -1,0 +1,352 @@
+//! `ecom generate`: one instruction from the command line, or a file of them.
+
+use std::io::{IsTerminal, Read, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use bloom::{Bloom, Decoding, Dtype, Finish, Generation, Plan, PlanFor};
+use clap::Args;
+use ecominstruct::instruction::Instruction;
+use ecominstruct::prompt;
+use kernels::sample::Sampling;
+use serde_json::{Value, json};
+
+use crate::data;
+use crate::memory;
+use crate::text::{Stream, Text};
+
+/// Where `ecom train` without arguments leaves its model.
+const DEMO_MODEL: &str = "runs/demo/model";
+
+/// Arguments of `ecom generate`.
+#[derive(Args, Debug)]
+pub struct GenerateArgs {
+    /// The question, put in the layout that training uses
+    #[arg(required_unless_present = "from", conflicts_with = "from")]
+    prompt: Option<String>,
+    /// The text that the question is about: a title, a review, a dialogue
+    #[arg(long, value_name = "TEXT", default_value = "", conflicts_with_all = ["from", "raw"])]
+    input: String,
+    /// The task's name, for the first line of the prompt
+    #[arg(long, value_name = "TEXT", default_value = "", conflicts_with_all = ["from", "raw"])]
+    task: String,
+    /// Give the model the question as it is, without the layout
+    #[arg(long)]
+    raw: bool,
+    /// JSON Lines with instructions in EcomInstruct, Alpaca or messages form, or {"text": …} for raw prompts; `-` is stdin
+    #[arg(long, value_name = "FILE")]
+    from: Option<PathBuf>,
+    /// JSON Lines with the answers [default: stdout]
+    #[arg(long, value_name = "FILE", requires = "from")]
+    to: Option<PathBuf>,
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    decoding: DecodingArgs,
+    /// Different answers for each prompt
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 1)]
+    answers: usize,
+    /// Text that ends an answer and is left out of it; may be given several times
+    #[arg(long, value_name = "TEXT")]
+    stop: Vec<String>,
+}
+
+/// Which model, and how it is held.
+#[derive(Args, Debug)]
+pub struct ModelArgs {
+    /// Model folder [default: runs/demo/model, which `ecom train` makes]
+    #[arg(long, short, value_name = "DIR")]
+    pub model: Option<PathBuf>,
+    /// Tokenizer folder or tokenizer.json [default: the model's]
+    #[arg(long, value_name = "PATH")]
+    pub tokenizer: Option<PathBuf>,
+    /// Hold the weights as: stored (f16 becomes f32), f32, bf16
+    #[arg(long, value_name = "DTYPE", default_value = "stored", value_parser = ["stored", "f32", "bf16"])]
+    pub dtype: String,
+}
+
+/// How tokens are chosen.
+#[derive(Args, Debug)]
+pub struct DecodingArgs {
+    /// New tokens at most
+    #[arg(long, value_name = "N", default_value_t = 128)]
+    pub max_new_tokens: usize,
+    /// Draw at random, at this temperature; without it and the next three, the likeliest token is taken
+    #[arg(long, value_name = "X", conflicts_with = "beams")]
+    pub temperature: Option<f32>,
+    /// Draw among the K likeliest tokens
+    #[arg(long, value_name = "K", conflicts_with = "beams")]
+    pub top_k: Option<usize>,
+    /// Draw among the likeliest tokens that together have this probability
+    #[arg(long, value_name = "P", conflicts_with = "beams")]
+    pub top_p: Option<f32>,
+    /// Draw among tokens at least this likely, relative to the likeliest
+    #[arg(long, value_name = "P", conflicts_with = "beams")]
+    pub min_p: Option<f32>,
+    /// Search with this many beams instead
+    #[arg(long, value_name = "N")]
+    pub beams: Option<usize>,
+    /// Power of the length that a beam's log-probability is divided by
+    #[arg(long, value_name = "X", default_value_t = 1.0, requires = "beams", allow_negative_numbers = true)]
+    pub length_penalty: f32,
+    /// Over 1: tokens that were said already become less likely
+    #[arg(long, value_name = "X", default_value_t = 1.0)]
+    pub repetition_penalty: f32,
+    /// Seed of the draws
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// Sequences that run side by side; the answers do not depend on it
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    pub batch: usize,
+}
+
+impl ModelArgs {
+    /// Loads the model and its tokenizer, after the memory was planned for sequences of `tokens`.
+    pub fn load(&self, batch: usize, tokens: usize) -> anyhow::Result<(Bloom, Text)> {
+        let folder = match &self.model {
+            Some(folder) => folder.as_path(),
+            None if Path::new(DEMO_MODEL).is_dir() => Path::new(DEMO_MODEL),
+            None => bail!("no model: name one with --model, or make the demo's with `ecom train`"),
+        };
+        let dtype = match self.dtype.as_str() {
+            "f32" => Dtype::F32,
+            "bf16" => Dtype::Bf16,
+            _ => Dtype::Stored,
+        };
+        let config = bloom::Config::read(&folder.join("config.json"))?;
+        // Stored weights are views of the file, which the system can drop; only a conversion must fit in memory.
+        let weight_size = if dtype == Dtype::F32 { 4 } else { 2 };
+        let plan = Plan::new(&config, PlanFor::Generation { batch, tokens, weight_size });
+        memory::must_fit(&plan, memory::available(), "--dtype bf16, a smaller --batch, or a smaller model")?;
+        let text = Text::load(self.tokenizer.as_deref().unwrap_or(folder))?;
+        let model = Bloom::load(folder, dtype)?;
+        if text.len() > model.vocab() {
+            let (tokens, rows) = (text.len(), model.vocab());
+            bail!("{}: the tokenizer has {tokens} tokens, but the model only {rows} rows in its vocabulary", folder.display());
+        }
+        Ok((model, text))
+    }
+}
+
+impl DecodingArgs {
+    /// The settings for `model`'s generation.
+    pub fn settings(&self, text: &Text, answers: usize) -> Generation {
+        let draws = self.temperature.is_some() || self.top_k.is_some() || self.top_p.is_some() || self.min_p.is_some();
+        let decoding = match self.beams {
+            Some(beams) => Decoding::Beam { beams, length_penalty: self.length_penalty },
+            None if draws => Decoding::Sample(Sampling {
+                temperature: self.temperature.unwrap_or(1.0),
+                top_k: self.top_k.unwrap_or(0),
+                top_p: self.top_p.unwrap_or(1.0),
+                min_p: self.min_p.unwrap_or(0.0),
+                ..Sampling::default()
+            }),
+            None => Decoding::Greedy,
+        };
+        Generation {
+            decoding,
+            answers,
+            max_new_tokens: self.max_new_tokens,
+            eos: text.eos(),
+            limit: text.len(),
+            repetition_penalty: self.repetition_penalty,
+            seed: self.seed,
+            batch: self.batch,
+        }
+    }
+}
+
+/// Runs `ecom generate`.
+pub fn run(args: GenerateArgs) -> anyhow::Result<()> {
+    if args.stop.iter().any(String::is_empty) {
+        bail!("--stop: wanted some text, found none");
+    }
+    let questions = match &args.from {
+        Some(path) => read_questions(path)?,
+        None => {
+            let prompt = args.prompt.clone().unwrap_or_default();
+            let (input, description) = (args.input.clone(), args.task.clone());
+            let text = if args.raw {
+                prompt
+            } else {
+                prompt::render(&Instruction { prompt, input, description, ..Instruction::default() }).prompt
+            };
+            vec![Question { id: Value::Null, text }]
+        }
+    };
+    let longest = questions.iter().map(|q| q.text.len()).max().unwrap_or(0);
+    let (model, text) = args.model.load(args.decoding.batch, longest.min(2048) + args.decoding.max_new_tokens)?;
+    let settings = args.decoding.settings(&text, args.answers);
+    let prompts = questions.iter().map(|q| text.encode(&q.text)).collect::<anyhow::Result<Vec<_>>>()?;
+
+    let streams = args.from.is_none() && args.answers == 1 && args.decoding.beams.is_none();
+    let live = streams && std::io::stdout().is_terminal();
+    let mut answers: Vec<Vec<Answer>> =
+        questions.iter().map(|_| (0..args.answers).map(|_| Answer::new(&text, &args.stop)).collect()).collect();
+    let mut failed = None;
+    let completions = model.generate(&prompts, &settings, &mut |prompt, answer, id| {
+        let a = &mut answers[prompt][answer];
+        let piece = a.push(id);
+        if live && let Err(e) = show(&piece) {
+            failed = Some(e);
+            return false;
+        }
+        !a.stopped
+    })?;
+    if let Some(e) = failed {
+        return Err(e.into());
+    }
+    if live {
+        show(&answers[0][0].finish())?;
+        show("\n")?;
+        return Ok(());
+    }
+    let mut out = Vec::new();
+    for (question, completions) in questions.iter().zip(&completions) {
+        for (n, c) in completions.iter().enumerate() {
+            let (answer, stopped) = cut(&text.decode(&c.ids), &args.stop);
+            if args.from.is_none() {
+                writeln!(out, "{answer}")?;
+                continue;
+            }
+            let finish = match c.finish {
+                _ if stopped => "stop",
+                Finish::Eos => "eos",
+                Finish::Length => "length",
+                Finish::Stopped => "stop",
+            };
+            let mut line = json!({ "id": question.id, "output": answer, "finish": finish, "tokens": c.ids.len() });
+            if args.answers > 1 {
+                line["answer"] = json!(n + 1);
+            }
+            if let Some(score) = c.score {
+                line["score"] = json!(score);
+            }
+            writeln!(out, "{line}")?;
+        }
+    }
+    match &args.to {
+        Some(path) => Ok(tensor::durable::write(path, |file| file.write_all(&out))?),
+        None => Ok(std::io::stdout().write_all(&out)?),
+    }
+}
+
+fn show(piece: &str) -> std::io::Result<()> {
+    let mut out = std::io::stdout();
+    out.write_all(piece.as_bytes())?;
+    out.flush()
+}
+
+/// One prompt of a file.
+struct Question {
+    id: Value,
+    text: String,
+}
+
+/// Reads instructions whose answers may be missing, or raw prompts.
+fn read_questions(path: &Path) -> anyhow::Result<Vec<Question>> {
+    let name = path.display().to_string();
+    let mut content = Vec::new();
+    if name == "-" {
+        std::io::stdin().read_to_end(&mut content).context("cannot read stdin")?;
+    } else {
+        std::fs::File::open(path).and_then(|mut f| f.read_to_end(&mut content)).with_context(|| format!("{name}: cannot read"))?;
+    }
+    let mut questions = Vec::new();
+    for (i, line) in content.split(|&b| b == b'\n').enumerate() {
+        if line.iter().all(u8::is_ascii_whitespace) {
+            continue;
+        }
+        let at = i + 1;
+        let value: Option<Value> = serde_json::from_slice(line.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(line)).ok();
+        let raw = value.as_ref().and_then(|v| v.get("text")).and_then(Value::as_str);
+        let id = value.as_ref().and_then(|v| v.get("id")).cloned().unwrap_or_else(|| json!(format!("line {at}")));
+        let text = match (raw, value.clone()) {
+            (Some(text), _) => text.to_string(),
+            (None, Some(value)) => prompt::render(&data::parse_line(&with_answer(value).to_string(), &name, at)?).prompt,
+            (None, None) => {
+                // Not JSON: the reader of instructions knows how to say so.
+                data::parse_line(&String::from_utf8_lossy(line), &name, at)?;
+                bail!("{name}:{at}: wanted a JSON object");
+            }
+        };
+        questions.push(Question { id, text });
+    }
+    if questions.is_empty() {
+        bail!("{name}: wanted at least one line, found none");
+    }
+    Ok(questions)
+}
+
+/// The record with an answer put in where it lacks one: the readers of training data insist on it.
+fn with_answer(mut value: Value) -> Value {
+    if let Some(map) = value.as_object_mut() {
+        if let Some(Value::Array(turns)) = map.get_mut("messages") {
+            if turns.last().and_then(|t| t.get("role")).is_none_or(|role| role != "assistant") {
+                turns.push(json!({ "role": "assistant", "content": "-" }));
+            }
+        } else if map.get("output").is_none_or(|o| o == "") {
+            map.insert("output".into(), json!("-"));
+        }
+    }
+    value
+}
+
+/// Cuts an answer at the first stop text.
+fn cut(answer: &str, stops: &[String]) -> (String, bool) {
+    match stops.iter().filter_map(|s| answer.find(s.as_str())).min() {
+        Some(at) => (answer[..at].to_string(), true),
+        None => (answer.to_string(), false),
+    }
+}
+
+/// An answer as it grows: what may be shown of it, and whether a stop text came.
+struct Answer<'a> {
+    stream: Option<Stream<'a>>,
+    stops: &'a [String],
+    text: String,
+    shown: usize,
+    stopped: bool,
+}
+
+impl<'a> Answer<'a> {
+    fn new(text: &'a Text, stops: &'a [String]) -> Self {
+        Self { stream: Some(text.stream()), stops, text: String::new(), shown: 0, stopped: false }
+    }
+
+    /// Takes a token; returns what can be shown now. Text that may be the start of a stop text is held back.
+    fn push(&mut self, id: u32) -> String {
+        if let Some(piece) = self.stream.as_mut().and_then(|s| s.push(id)) {
+            self.text.push_str(&piece);
+        }
+        let (kept, stopped) = cut(&self.text, self.stops);
+        if stopped {
+            self.stopped = true;
+            self.text = kept;
+            return self.rest(self.text.len());
+        }
+        let held = (1..=self.text.len())
+            .rev()
+            .filter(|&n| self.text.is_char_boundary(self.text.len() - n))
+            .find(|&n| self.stops.iter().any(|s| s.starts_with(&self.text[self.text.len() - n..])))
+            .unwrap_or(0);
+        self.rest(self.text.len() - held)
+    }
+
+    /// The end of the text, once no token follows.
+    fn finish(&mut self) -> String {
+        if !self.stopped {
+            let last = self.stream.take().and_then(Stream::finish);
+            self.text.push_str(last.as_deref().unwrap_or_default());
+            self.text = cut(&self.text, self.stops).0;
+        }
+        self.rest(self.text.len())
+    }
+
+    fn rest(&mut self, to: usize) -> String {
+        let to = to.max(self.shown.min(self.text.len()));
+        let piece = self.text[self.shown.min(to)..to].to_string();
+        self.shown = to;
+        piece
+    }
+}

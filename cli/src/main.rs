@@ -1,0 +1,138 @@
+//! The `ecom` program: arguments, exit codes, and what goes to stdout and stderr.
+
+mod checkpoint;
+mod data;
+mod demo;
+mod eval;
+mod failure;
+mod generate;
+mod inspect;
+mod memory;
+mod plan;
+mod report;
+mod settings;
+mod signals;
+mod tensorboard;
+mod text;
+mod tokenizer;
+mod train;
+
+use std::io::ErrorKind;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::report::say;
+
+/// Train BLOOM on e-commerce instructions, generate with it, evaluate it. One binary, no Python.
+///
+/// `ecom train` alone trains a small model on a demo shop in a few minutes; `ecom generate` then answers with it.
+#[derive(Parser)]
+#[command(
+    version,
+    max_term_width = 100,
+    after_help = "Results go to stdout, everything else to stderr.\n\
+                  Exit codes: 0 success; 2 wrong arguments, configuration or data; 3 not enough memory; 4 a disk that is full\n\
+                  or a file that may not be written; 5 the output folder is in use; 130 and 143 ended by a signal, with a\n\
+                  checkpoint. Colour is left out where NO_COLOR is set."
+)]
+struct Ecom {
+    /// Threads to compute with [default: all cores]
+    #[arg(long, global = true, value_name = "N")]
+    threads: Option<usize>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Train a model on instructions; without arguments, a small one on a demo shop
+    #[command(after_help = train_help())]
+    Train(Box<train::TrainArgs>),
+    /// Answer an instruction, or a file of them
+    #[command(after_help = generate_help())]
+    Generate(Box<generate::GenerateArgs>),
+    /// Score a model, or answers made elsewhere, on task folders or instruction files
+    #[command(after_help = eval_help())]
+    Eval(Box<eval::EvalArgs>),
+    /// Train a tokenizer, or try one
+    Tokenizer(tokenizer::TokenizerArgs),
+    /// Say how much memory a model needs, before anything is allocated
+    Plan(plan::PlanArgs),
+    /// Describe a model folder or an instruction file
+    Inspect(inspect::InspectArgs),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+const fn train_help() -> &'static str {
+    "Examples:\n  \
+     ecom train                                       the demo shop, a small model from scratch\n  \
+     ecom train --data shop.jsonl --output runs/shop  a new model on your instructions\n  \
+     ecom train --model bloomz-560m --data shop.jsonl --heldout held.jsonl --output runs/560m\n  \
+     ecom train --config run.toml --resume            go on where a run stopped"
+}
+
+const fn generate_help() -> &'static str {
+    "Examples:\n  \
+     ecom generate 'Is the reviewer satisfied? Options: positive, negative' --input 'Great bag, broke in a week'\n  \
+     ecom generate --model runs/shop/model --from questions.jsonl --to answers.jsonl --batch 16\n  \
+     ecom generate --raw 'Once upon a time' --temperature 0.8 --top-p 0.95 --seed 7"
+}
+
+const fn eval_help() -> &'static str {
+    "Examples:\n  \
+     ecom eval --model runs/shop/model data/ecominstruct_eval\n  \
+     ecom eval heldout.jsonl --json > scores.json\n  \
+     ecom eval data/ecominstruct_eval --predictions answers.jsonl"
+}
+
+fn main() -> ExitCode {
+    // clap ends the process itself after --help and for wrong arguments, with code 0 and 2.
+    let arguments = Ecom::parse();
+    match run(arguments) {
+        Ok(code) => ExitCode::from(code),
+        Err(e) if e.chain().any(|c| c.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == ErrorKind::BrokenPipe)) => {
+            // Whoever read our output has seen enough.
+            ExitCode::from(141)
+        }
+        Err(e) => {
+            say(&format!("error: {}", failure::line(&e)));
+            ExitCode::from(failure::code(&e))
+        }
+    }
+}
+
+fn run(arguments: Ecom) -> anyhow::Result<u8> {
+    if let Some(threads) = arguments.threads {
+        rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("cannot start the threads")?;
+    }
+    match arguments.command {
+        Command::Train(args) => train::run(*args),
+        Command::Generate(args) => generate::run(*args).map(|()| 0),
+        Command::Eval(args) => eval::run(*args).map(|()| 0),
+        Command::Tokenizer(args) => tokenizer::run(args).map(|()| 0),
+        Command::Plan(args) => plan::run(&args).map(|()| 0),
+        Command::Inspect(args) => inspect::run(&args).map(|()| 0),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Ecom::command(), "ecom", &mut script);
+            std::io::Write::write_all(&mut std::io::stdout(), &script)?;
+            Ok(0)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Ecom::command().debug_assert();
+    }
+}

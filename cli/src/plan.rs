@@ -1,0 +1,88 @@
+//! `ecom plan`: memory by part, from the configuration alone.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::bail;
+use bloom::{Config, Plan, PlanFor, Recompute};
+use clap::Args;
+use serde_json::json;
+
+use crate::memory;
+
+/// Arguments of `ecom plan`.
+#[derive(Args, Debug)]
+pub struct PlanArgs {
+    /// Model folder or config.json, or a published size: 560m, 1b1, 1b7, 3b, 7b1
+    model: String,
+    /// Tokens packed into one training row
+    #[arg(long, value_name = "N", default_value_t = 4096)]
+    tokens: usize,
+    /// Share of the tokens that are responses
+    #[arg(long, value_name = "X", default_value_t = 0.15)]
+    response: f64,
+    /// Sequences side by side in generation
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    batch: usize,
+    /// Tokens of each, prompt and answer
+    #[arg(long, value_name = "N", default_value_t = 1024)]
+    length: usize,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// The published sizes: hidden size, layers, heads.
+const PUBLISHED: [(&str, [usize; 3]); 5] = [
+    ("560m", [1024, 24, 16]),
+    ("1b1", [1536, 24, 16]),
+    ("1b7", [2048, 24, 16]),
+    ("3b", [2560, 30, 32]),
+    ("7b1", [4096, 30, 32]),
+];
+
+/// Runs `ecom plan`.
+pub fn run(args: &PlanArgs) -> anyhow::Result<()> {
+    if !(0.0..=1.0).contains(&args.response) {
+        bail!("--response: wanted 0 to 1, found {}", args.response);
+    }
+    let config = match PUBLISHED.iter().find(|(name, _)| *name == args.model) {
+        Some((_, [hidden, layers, heads])) => Config::new(*hidden, *layers, *heads, 250_880)?,
+        None => {
+            let path = PathBuf::from(&args.model);
+            Config::read(&if path.is_dir() { path.join("config.json") } else { path })?
+        }
+    };
+    let targets = (args.tokens as f64 * args.response).ceil() as usize;
+    let training = |recompute| PlanFor::Training { tokens: args.tokens, targets, recompute };
+    let generation = |weight_size| PlanFor::Generation { batch: args.batch, tokens: args.length, weight_size };
+    let jobs = [
+        ("training, blocks kept", training(Recompute::Keep)),
+        ("training, blocks recomputed", training(Recompute::Again)),
+        ("generation, f32 weights", generation(4)),
+        ("generation, bf16 weights", generation(2)),
+    ];
+    let plans: Vec<(&str, Plan)> = jobs.into_iter().map(|(name, job)| (name, Plan::new(&config, job))).collect();
+    let available = memory::available();
+    let mut out = std::io::stdout();
+    if args.json {
+        let jobs: serde_json::Map<String, serde_json::Value> = plans
+            .iter()
+            .map(|(name, plan)| {
+                let parts: serde_json::Map<_, _> = plan.parts.iter().map(|(n, b)| ((*n).to_string(), json!(b))).collect();
+                ((*name).to_string(), json!({ "bytes": plan.total(), "parts": parts }))
+            })
+            .collect();
+        let all = json!({ "parameters": config.parameters(), "available": available, "jobs": jobs });
+        return Ok(writeln!(out, "{all:#}")?);
+    }
+    writeln!(out, "{} parameters", memory::thousands(config.parameters() as u64))?;
+    for (name, plan) in &plans {
+        let fits = available.map_or("", |a| if plan.total() > a { "  does not fit here" } else { "  fits here" });
+        writeln!(out, "\n{name:<36} {:>10}{fits}", memory::size(plan.total()))?;
+        for (part, bytes) in &plan.parts {
+            writeln!(out, "  {part:<34} {:>10}", memory::size(*bytes))?;
+        }
+    }
+    Ok(())
+}

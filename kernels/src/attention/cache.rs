@@ -1,0 +1,121 @@
+use tensor::Tensor;
+
+use super::tile::Rows;
+use super::{OP, Sizes, documents, floats};
+use crate::Result;
+use crate::error::expect;
+use crate::{Error, attention};
+
+/// The keys and values of one sequence's tokens in every layer, f32. A clone is a copy.
+#[derive(Clone, Debug)]
+pub struct KvCache {
+    layers: Vec<Layer>,
+    heads: usize,
+    head_dim: usize,
+}
+
+/// Keys and values [h, capacity, d], of which the first `count` of each head are filled.
+#[derive(Clone, Debug, Default)]
+struct Layer {
+    keys: Vec<f32>,
+    values: Vec<f32>,
+    count: usize,
+    capacity: usize,
+}
+
+impl KvCache {
+    /// A cache of no tokens for a model of `layers` layers and `heads` heads of `head_dim` elements.
+    pub fn new(layers: usize, heads: usize, head_dim: usize) -> Self {
+        Self { layers: vec![Layer::default(); layers], heads, head_dim }
+    }
+
+    /// The number of tokens that every layer holds.
+    pub fn len(&self) -> usize {
+        self.layers.iter().map(|layer| layer.count).min().unwrap_or(0)
+    }
+
+    /// Whether some layer holds no token.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub(super) fn heads(&self) -> usize {
+        self.heads
+    }
+
+    /// A head's keys and values.
+    pub(super) fn rows(&self, layer: usize, head: usize) -> [Rows<'_>; 2] {
+        let layer = &self.layers[layer];
+        let from = head * layer.capacity * self.head_dim;
+        [&layer.keys, &layer.values].map(|all| Rows {
+            values: &all[from..],
+            stride: self.head_dim,
+            count: layer.count,
+            size: self.head_dim,
+        })
+    }
+
+    /// An error unless this cache is for heads like these, has that layer, and in it at least `tokens` tokens.
+    pub(super) fn check(&self, sizes: &Sizes, layer: usize, tokens: usize) -> Result<()> {
+        expect(OP, "the cache's heads and head size", (self.heads, self.head_dim), (sizes.heads, sizes.d))?;
+        let bad =
+            |what, wanted: String, found: usize| Error::Argument { op: OP, what, wanted, found: found.to_string() };
+        let found = self
+            .layers
+            .get(layer)
+            .ok_or_else(|| bad("the cache's layer", format!("less than {}", self.layers.len()), layer))?;
+        if found.count < tokens {
+            return Err(bad("cached tokens", format!("{tokens} or more"), found.count));
+        }
+        Ok(())
+    }
+}
+
+impl Layer {
+    /// Room for `more` tokens; the capacity at least doubles when it grows.
+    fn reserve(&mut self, more: usize, heads: usize, head_dim: usize) {
+        let needed = self.count + more;
+        if needed <= self.capacity {
+            return;
+        }
+        let capacity = needed.max(2 * self.capacity);
+        for all in [&mut self.keys, &mut self.values] {
+            let mut grown = vec![0.0; heads * capacity * head_dim];
+            for head in 0..heads {
+                let filled = &all[head * self.capacity * head_dim..][..self.count * head_dim];
+                grown[head * capacity * head_dim..][..filled.len()].copy_from_slice(filled);
+            }
+            *all = grown;
+        }
+        self.capacity = capacity;
+    }
+}
+
+/// Adds the keys and values of `qkv` [t, 3c] to `layer` of one cache per document: a whole prompt, or one new token.
+///
+/// # Errors
+/// Shapes, dtypes or bounds that do not fit, or another number of caches than documents.
+pub fn append(qkv: &Tensor, bounds: &[u32], caches: &mut [&mut KvCache], layer: usize) -> Result<()> {
+    let Some(heads) = caches.first().map(|cache| cache.heads) else { return attention::nothing(qkv).map(|_| ()) };
+    let sizes = Sizes::of(qkv, heads)?;
+    let documents = documents(bounds, sizes.t)?;
+    expect(OP, "caches", caches.len(), documents.len())?;
+    for cache in caches.iter() {
+        cache.check(&sizes, layer, 0)?;
+    }
+    let values = floats(qkv)?;
+    let d = sizes.d;
+    for (cache, rows) in caches.iter_mut().zip(documents) {
+        let layer = &mut cache.layers[layer];
+        layer.reserve(rows.len(), heads, d);
+        for head in 0..heads {
+            for (i, row) in rows.clone().enumerate() {
+                let to = (head * layer.capacity + layer.count + i) * d;
+                layer.keys[to..][..d].copy_from_slice(&values[sizes.at(row, head, 1)..][..d]);
+                layer.values[to..][..d].copy_from_slice(&values[sizes.at(row, head, 2)..][..d]);
+            }
+        }
+        layer.count += rows.len();
+    }
+    Ok(())
+}

@@ -1,0 +1,70 @@
+#![allow(clippy::inline_always)] // a requirement of `simd::Work`
+
+use super::forward::scale;
+use super::tile::{LANES, Rows};
+use crate::simd::{self, Work, fma};
+
+/// One head's attention of the last token over all keys and values, its own included.
+pub struct Token<'a> {
+    /// [d]
+    pub out: &'a mut [f32],
+    pub query: &'a [f32],
+    pub keys: Rows<'a>,
+    pub values: Rows<'a>,
+    pub slope: f32,
+}
+
+impl Work for Token<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call<const FMA: bool>(self) {
+        let scale = scale(self.query.len());
+        let count = self.keys.count;
+        let mut weights = vec![0.0; count];
+        let mut max = f32::NEG_INFINITY;
+        for (j, weight) in weights.iter_mut().enumerate() {
+            let Some(key) = self.keys.row(j) else { continue };
+            let bias = -(self.slope * (count - 1 - j) as f32);
+            *weight = fma::<FMA>(dot::<FMA>(self.query, key), scale, bias);
+            max = if *weight > max { *weight } else { max };
+        }
+        for weight in &mut weights {
+            *weight = simd::exp::<FMA>(*weight - max);
+        }
+        let sum: f32 = weights.iter().sum();
+        self.out.fill(0.0);
+        for (j, weight) in weights.iter().enumerate() {
+            let Some(value) = self.values.row(j) else { continue };
+            for (out, value) in self.out.iter_mut().zip(value) {
+                *out = fma::<FMA>(*weight, *value, *out);
+            }
+        }
+        for out in self.out {
+            *out /= sum;
+        }
+    }
+}
+
+/// Σ x · y: element i goes to lane i mod 16, and the lanes are added pairwise.
+#[inline(always)]
+fn dot<const FMA: bool>(x: &[f32], y: &[f32]) -> f32 {
+    let mut lanes = [0.0; LANES];
+    let ((x, x_rest), (y, y_rest)) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>());
+    for (x, y) in x.iter().zip(y) {
+        for l in 0..LANES {
+            lanes[l] = fma::<FMA>(x[l], y[l], lanes[l]);
+        }
+    }
+    for (lane, (x, y)) in lanes.iter_mut().zip(x_rest.iter().zip(y_rest)) {
+        *lane = fma::<FMA>(*x, *y, *lane);
+    }
+    let mut width = LANES / 2;
+    while width > 0 {
+        for l in 0..width {
+            lanes[l] += lanes[l + width];
+        }
+        width /= 2;
+    }
+    lanes[0]
+}

@@ -1,0 +1,135 @@
+//! The language model's head and its loss in one: logits = hidden · tableᵀ with the (tied) embedding table [v, c], and
+//! for each row the cross entropy with its target, log Σ exp(logits) − logits(target), in nats.
+//!
+//! With BLOOM's vocabulary of 250,880 a row of logits is 980 KiB. They are computed for a chunk of rows at a time and
+//! never kept: the backward pass, dlogits = scale · (softmax − onehot(target)), dhidden = dlogits · table and dtable +=
+//! dlogitsᵀ · hidden, follows at once (as in Liger Kernel, arXiv:2410.10989). A row's loss and its `dhidden` do not
+//! depend on the other rows.
+
+mod cpu;
+#[cfg(test)]
+mod spec;
+
+use half::bf16;
+use rayon::prelude::*;
+use tensor::{DType, Tensor};
+
+use crate::error::{expect, of};
+use crate::linear::gemm::{Matrix, Start, Values, gemm};
+use crate::linear::{self, Epilogue};
+use crate::{Error, Result, simd};
+
+const OP: &str = "cross_entropy";
+
+/// Rows of a chunk: their logits take 256 MiB, but no fewer than 16 rows, as the table is read once for each chunk. From v
+/// alone, since it decides on the order of the sums of `dtable`.
+fn chunk_rows(v: usize) -> usize {
+    (1usize << 28).checked_div(4 * v).unwrap_or(0).clamp(16, 1024)
+}
+
+/// The loss of each row in nats [r], of `hidden` [r, c] (f32) under the head `table` [v, c] (f32 or bf16) with the ids
+/// `targets` [r].
+///
+/// # Errors
+/// Shapes or dtypes that do not fit, or a target that is not below v.
+pub fn forward(hidden: &Tensor, table: &Tensor, targets: &[u32]) -> Result<Vec<f32>> {
+    let head = Head::new(hidden, table, targets)?;
+    let mut losses = Vec::with_capacity(targets.len());
+    head.chunks(|logits, _, targets| {
+        losses.par_extend(
+            logits
+                .par_chunks_exact(head.v)
+                .zip(targets)
+                .map(|(row, &target)| simd::run(cpu::Loss { logits: row, target: target as usize }).loss),
+        );
+    });
+    Ok(losses)
+}
+
+/// The loss of each row in nats [r], as [`forward`], and the gradients of `scale` · Σ losses: by `hidden`, returned
+/// [r, c]; by the table, added to `dtable` [v, c], f32.
+///
+/// # Errors
+/// Shapes or dtypes that do not fit, or a target that is not below v.
+pub fn forward_backward(
+    hidden: &Tensor,
+    table: &Tensor,
+    targets: &[u32],
+    scale: f32,
+    dtable: &mut Tensor,
+) -> Result<(Vec<f32>, Tensor)> {
+    let head = Head::new(hidden, table, targets)?;
+    expect(OP, "dtable's shape", dtable.shape(), table.shape())?;
+    let dtable = dtable.values_mut::<f32>().map_err(of(OP))?;
+    let (v, c) = (head.v, head.c);
+    let mut losses = Vec::with_capacity(targets.len());
+    let mut dhidden = vec![0.0; targets.len() * c];
+    let mut rest = dhidden.as_mut_slice();
+    head.chunks(|logits, hidden, targets| {
+        losses.par_extend(logits.par_chunks_exact_mut(v).zip(targets).map(|(logits, &target)| {
+            let softmax = simd::run(cpu::Loss { logits, target: target as usize });
+            simd::run(cpu::Gradient { logits, softmax, scale });
+            logits[target as usize] -= scale;
+            softmax.loss
+        }));
+        let rows = targets.len();
+        let (part, others) = std::mem::take(&mut rest).split_at_mut(rows * c);
+        rest = others;
+        let dlogits = Matrix::row_major(Values::F32(logits), rows, v);
+        gemm(part, dlogits, head.table(), Start::Zero);
+        gemm(dtable, dlogits.t(), Matrix::row_major(Values::F32(hidden), rows, c), Start::Add);
+    });
+    Ok((losses, Tensor::new(&[targets.len(), c], dhidden).map_err(of(OP))?))
+}
+
+/// The logits [b, v] of a few rows `hidden` [b, c] (f32) under the head `table` [v, c] (f32 or bf16), to sample from.
+///
+/// # Errors
+/// Shapes or dtypes that do not fit.
+pub fn logits(hidden: &Tensor, table: &Tensor) -> Result<Tensor> {
+    linear::few_rows(hidden, table, None, Epilogue::None)
+}
+
+/// Checked arguments.
+struct Head<'a> {
+    hidden: &'a [f32],
+    table: Values<'a>,
+    targets: &'a [u32],
+    v: usize,
+    c: usize,
+}
+
+impl<'a> Head<'a> {
+    fn new(hidden: &'a Tensor, table: &'a Tensor, targets: &'a [u32]) -> Result<Self> {
+        let (r, c) = hidden.dims2().map_err(of(OP))?;
+        let (v, width) = table.dims2().map_err(of(OP))?;
+        expect(OP, "the table's width", width, c)?;
+        expect(OP, "targets", targets.len(), r)?;
+        if let Some(target) = targets.iter().find(|&&target| target as usize >= v) {
+            let (wanted, found) = (format!("less than {v}"), target.to_string());
+            return Err(Error::Argument { op: OP, what: "a target", wanted, found });
+        }
+        let hidden = hidden.values().map_err(of(OP))?;
+        let table = match table.dtype() {
+            DType::BF16 => Values::Bf16(table.values::<bf16>().map_err(of(OP))?),
+            _ => Values::F32(table.values().map_err(of(OP))?),
+        };
+        Ok(Self { hidden, table, targets, v, c })
+    }
+
+    fn table(&self) -> Matrix<'a> {
+        Matrix::row_major(self.table, self.v, self.c)
+    }
+
+    /// Calls `each` with the logits, the hidden rows and the targets of every chunk, in order.
+    fn chunks(&self, mut each: impl FnMut(&mut [f32], &[f32], &[u32])) {
+        let size = chunk_rows(self.v);
+        let mut logits = vec![0.0; size.min(self.targets.len()) * self.v];
+        for (i, targets) in self.targets.chunks(size).enumerate() {
+            let hidden = &self.hidden[i * size * self.c..][..targets.len() * self.c];
+            let logits = &mut logits[..targets.len() * self.v];
+            gemm(logits, Matrix::row_major(Values::F32(hidden), targets.len(), self.c), self.table().t(), Start::Zero);
+            each(logits, hidden, targets);
+        }
+    }
+}

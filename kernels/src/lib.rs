@@ -1,0 +1,20 @@
+//! The fused operations of BLOOM, forward and backward. Each folder holds one operation: `mod.rs` the maths, its
+//! source, the public functions and shape checks; `cpu.rs` the loops; `spec.rs` the f64 reference and the tests.
+//!
+//! Sizes are named once: b batch, t tokens, h heads, d head size, c hidden size, v vocabulary, n and k the output
+//! and input width of a linear layer. Activations and gradients are f32; weights are f32 or bf16. Every sum has a
+//! fixed order, so that results do not depend on the number of threads, nor a row's result on the other rows.
+
+pub mod adamw;
+pub mod attention;
+pub mod cross_entropy;
+pub mod embedding;
+mod error;
+pub mod layer_norm;
+pub mod linear;
+pub mod sample;
+mod simd;
+#[cfg(test)]
+mod spec;
+
+pub use error::{Error, Result};

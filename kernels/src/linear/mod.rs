@@ -1,0 +1,226 @@
+//! The linear layer `y = x · Wᵀ + b` as in `torch.nn.Linear`, and what BLOOM puts behind it: the tanh form of GELU
+//! (`bloom_gelu_forward` and `bloom_gelu_back` of Hugging Face's `modeling_bloom.py`) or a residual.
+//!
+//! Many rows (training, prefill) go through [`forward`] and its variants, a blocked matrix multiplication; few rows
+//! (decode) through [`few_rows`], which reads the weights once and is bound by memory. The two sum in different
+//! orders, so they agree within rounding, not bit for bit. Within each, a row's bits do not depend on the other rows.
+
+mod few_rows;
+mod gelu;
+pub(crate) mod gemm;
+mod output;
+mod pack;
+#[cfg(test)]
+mod spec;
+mod tile;
+
+use rayon::prelude::*;
+use tensor::{DType, Tensor};
+
+use crate::Result;
+use crate::error::{expect, of};
+use gemm::{Matrix, Start, Values, gemm, gemm_then};
+use output::Output;
+
+/// What [`few_rows`] does to `x · Wᵀ + b` before it is stored.
+#[derive(Clone, Copy)]
+pub enum Epilogue<'a> {
+    /// Nothing.
+    None,
+    /// The tanh form of GELU.
+    Gelu,
+    /// Adds a tensor `[t, n]`.
+    Residual(&'a Tensor),
+}
+
+/// `x · Wᵀ + b` with x `[t, k]`, w `[n, k]` (f32 or bf16), b `[n]`: `[t, n]`.
+///
+/// # Errors
+/// Shapes or dtypes that do not go together.
+pub fn forward(x: &Tensor, w: &Tensor, b: &Tensor) -> Result<Tensor> {
+    many_rows("linear::forward", x, w, b, Epilogue::None)
+}
+
+/// `x · Wᵀ + b + residual`, shapes as in [`forward`], the residual `[t, n]`.
+///
+/// # Errors
+/// As [`forward`].
+pub fn forward_residual(x: &Tensor, w: &Tensor, b: &Tensor, residual: &Tensor) -> Result<Tensor> {
+    many_rows("linear::forward_residual", x, w, b, Epilogue::Residual(residual))
+}
+
+/// `gelu(x · Wᵀ + b)`, shapes as in [`forward`].
+///
+/// # Errors
+/// As [`forward`].
+pub fn forward_gelu(x: &Tensor, w: &Tensor, b: &Tensor) -> Result<Tensor> {
+    many_rows("linear::forward_gelu", x, w, b, Epilogue::Gelu)
+}
+
+/// For training: `pre = x · Wᵀ + b`, which [`gelu_backward`] needs, and `gelu(pre)`; shapes as in [`forward`].
+///
+/// # Errors
+/// As [`forward`].
+pub fn forward_gelu_saved(x: &Tensor, w: &Tensor, b: &Tensor) -> Result<(Tensor, Tensor)> {
+    let op = "linear::forward_gelu_saved";
+    let pre = many_rows(op, x, w, b, Epilogue::None)?;
+    let mut y = Tensor::zeros(pre.shape(), DType::F32).map_err(of(op))?;
+    let from = pre.values::<f32>().map_err(of(op))?.par_chunks(CHUNK);
+    let to = y.values_mut::<f32>().map_err(of(op))?.par_chunks_mut(CHUNK);
+    from.zip(to).for_each(|(from, to)| {
+        to.copy_from_slice(from);
+        gelu::forward(to);
+    });
+    Ok((pre, y))
+}
+
+/// `dy · gelu'(pre)`, all of one shape, f32.
+///
+/// # Errors
+/// Different shapes, or not f32.
+pub fn gelu_backward(dy: &Tensor, pre: &Tensor) -> Result<Tensor> {
+    let op = "linear::gelu_backward";
+    expect(op, "shape of pre", pre.shape(), dy.shape())?;
+    let mut dx = Tensor::zeros(dy.shape(), DType::F32).map_err(of(op))?;
+    let pre = pre.values::<f32>().map_err(of(op))?.par_chunks(CHUNK);
+    let dy = dy.values::<f32>().map_err(of(op))?.par_chunks(CHUNK);
+    let to = dx.values_mut::<f32>().map_err(of(op))?.par_chunks_mut(CHUNK);
+    dy.zip(pre).zip(to).for_each(|((dy, pre), to)| gelu::backward(dy, pre, to));
+    Ok(dx)
+}
+
+/// `dx = dy · W` with dy `[t, n]`, w `[n, k]` (f32 or bf16): `[t, k]`.
+///
+/// # Errors
+/// Shapes or dtypes that do not go together.
+pub fn backward_input(dy: &Tensor, w: &Tensor) -> Result<Tensor> {
+    let op = "linear::backward_input";
+    let (t, n) = dy.dims2().map_err(of(op))?;
+    let (wn, k) = w.dims2().map_err(of(op))?;
+    expect(op, "rows of the weight", wn, n)?;
+    let dy = Matrix::row_major(activations(op, dy)?, t, n);
+    let w = Matrix::row_major(weights(op, w)?, n, k);
+    let mut dx = Tensor::zeros(&[t, k], DType::F32).map_err(of(op))?;
+    gemm(dx.values_mut().map_err(of(op))?, dy, w, Start::Zero);
+    Ok(dx)
+}
+
+/// `dw += dyᵀ · x` and `db += Σ_t dy` with dy `[t, n]`, x `[t, k]`, dw `[n, k]`, db `[n]`, all f32.
+///
+/// # Errors
+/// Shapes or dtypes that do not go together; then nothing was added.
+pub fn backward_weight(dy: &Tensor, x: &Tensor, dw: &mut Tensor, db: &mut Tensor) -> Result<()> {
+    let op = "linear::backward_weight";
+    let (t, n) = dy.dims2().map_err(of(op))?;
+    let (xt, k) = x.dims2().map_err(of(op))?;
+    expect(op, "rows of x", xt, t)?;
+    expect(op, "shape of dw", dw.shape(), &[n, k])?;
+    expect(op, "shape of db", db.shape(), &[n])?;
+    let dy_values = dy.values::<f32>().map_err(of(op))?;
+    let x = Matrix::row_major(activations(op, x)?, t, k);
+    let db = db.values_mut::<f32>().map_err(of(op))?;
+    gemm(dw.values_mut().map_err(of(op))?, Matrix::row_major(Values::F32(dy_values), t, n).t(), x, Start::Add);
+    // Each column is summed in order of t by one thread.
+    db.par_chunks_mut(COLUMNS).enumerate().for_each(|(i, db)| {
+        let mut sums = [0.0f32; COLUMNS];
+        for row in dy_values.chunks_exact(n) {
+            sums.iter_mut().zip(&row[i * COLUMNS..n.min((i + 1) * COLUMNS)]).for_each(|(sum, dy)| *sum += dy);
+        }
+        db.iter_mut().zip(sums).for_each(|(db, sum)| *db += sum);
+    });
+    Ok(())
+}
+
+/// As [`forward`], for a handful of rows (decode): x `[t, k]`, w `[n, k]` (f32 or bf16), b `[n]`: `[t, n]`. The
+/// weights are read once for all rows.
+///
+/// # Errors
+/// Shapes or dtypes that do not go together.
+pub fn few_rows(x: &Tensor, w: &Tensor, b: Option<&Tensor>, epilogue: Epilogue<'_>) -> Result<Tensor> {
+    let op = "linear::few_rows";
+    let (t, k, n) = sizes(op, x, w)?;
+    let finish = Finish::new(op, [t, n], b, epilogue)?;
+    let x = x.values::<f32>().map_err(of(op))?;
+    let w = weights(op, w)?;
+    let mut y = Tensor::zeros(&[t, n], DType::F32).map_err(of(op))?;
+    let output = Output::new(y.values_mut().map_err(of(op))?, n);
+    match w {
+        Values::F32(w) => few_rows::multiply(x, w, k, &output, [t, n], |row, col, part| finish.apply(row, col, part)),
+        Values::Bf16(w) => few_rows::multiply(x, w, k, &output, [t, n], |row, col, part| finish.apply(row, col, part)),
+    }
+    Ok(y)
+}
+
+/// Elements that a thread takes at a time, where every element is on its own: 64 KiB.
+const CHUNK: usize = 1 << 14;
+/// Columns of dy that a thread sums at a time: 1 KiB of each row.
+const COLUMNS: usize = 256;
+
+fn many_rows(op: &'static str, x: &Tensor, w: &Tensor, b: &Tensor, epilogue: Epilogue<'_>) -> Result<Tensor> {
+    let (t, k, n) = sizes(op, x, w)?;
+    let finish = Finish::new(op, [t, n], Some(b), epilogue)?;
+    let x = Matrix::row_major(activations(op, x)?, t, k);
+    let w = Matrix::row_major(weights(op, w)?, n, k);
+    let mut y = Tensor::zeros(&[t, n], DType::F32).map_err(of(op))?;
+    gemm_then(y.values_mut().map_err(of(op))?, x, w.t(), Start::Zero, |row, col, part| finish.apply(row, col, part));
+    Ok(y)
+}
+
+/// t, k and n.
+fn sizes(op: &'static str, x: &Tensor, w: &Tensor) -> Result<(usize, usize, usize)> {
+    let (t, k) = x.dims2().map_err(of(op))?;
+    let (n, wk) = w.dims2().map_err(of(op))?;
+    expect(op, "columns of the weight", wk, k)?;
+    Ok((t, k, n))
+}
+
+fn activations<'a>(op: &'static str, x: &'a Tensor) -> Result<Values<'a>> {
+    Ok(Values::F32(x.values().map_err(of(op))?))
+}
+
+fn weights<'a>(op: &'static str, w: &'a Tensor) -> Result<Values<'a>> {
+    Ok(match w.dtype() {
+        DType::BF16 => Values::Bf16(w.values().map_err(of(op))?),
+        _ => Values::F32(w.values().map_err(of(op))?),
+    })
+}
+
+/// What is done to a part of a row of `x · Wᵀ`.
+struct Finish<'a> {
+    n: usize,
+    bias: Option<&'a [f32]>,
+    residual: Option<&'a [f32]>,
+    gelu: bool,
+}
+
+impl<'a> Finish<'a> {
+    fn new(op: &'static str, [t, n]: [usize; 2], bias: Option<&'a Tensor>, epilogue: Epilogue<'a>) -> Result<Self> {
+        let bias = match bias {
+            None => None,
+            Some(bias) => {
+                expect(op, "shape of the bias", bias.shape(), &[n])?;
+                Some(bias.values().map_err(of(op))?)
+            }
+        };
+        let residual = match epilogue {
+            Epilogue::Residual(residual) => {
+                expect(op, "shape of the residual", residual.shape(), &[t, n])?;
+                Some(residual.values().map_err(of(op))?)
+            }
+            Epilogue::None | Epilogue::Gelu => None,
+        };
+        Ok(Self { n, bias, residual, gelu: matches!(epilogue, Epilogue::Gelu) })
+    }
+
+    fn apply(&self, row: usize, col: usize, part: &mut [f32]) {
+        if let Some(bias) = self.bias {
+            part.iter_mut().zip(&bias[col..]).for_each(|(y, b)| *y += b);
+        }
+        if let Some(residual) = self.residual {
+            part.iter_mut().zip(&residual[row * self.n + col..]).for_each(|(y, r)| *y += r);
+        }
+        if self.gelu {
+            gelu::forward(part);
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! Copies a block of a matrix to where the innermost loop of the multiplication reads it in order.
+
+use std::cell::RefCell;
+use std::ops::Range;
+
+use half::bf16;
+use rayon::prelude::*;
+
+use super::gemm::{Matrix, Values};
+use crate::simd::{self, Work};
+
+/// Panels copied together: where a source row runs across the panels, whole cache lines of it are used at once.
+const GROUP: usize = 16;
+/// In f32.
+const CACHE_LINE: usize = 16;
+
+thread_local! {
+    /// The blocks of the last multiplication, kept so that the next one need not ask for memory.
+    static SPARE: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A block as panels of `W` lanes (rows of the left factor, columns of the right one), each stored by depth, `W`
+/// numbers at each; lanes beyond the matrix are zero.
+pub(super) struct Packed<const W: usize> {
+    memory: Vec<f32>,
+    /// Where the panels start in `memory`: on a cache line, so that no load touches two.
+    start: usize,
+    size: usize,
+    first_lane: usize,
+    depth: usize,
+}
+
+impl<const W: usize> Packed<W> {
+    /// The panels from the one that begins with `lane` of the matrix: `W` numbers at each depth.
+    pub fn panels(&self, lane: usize) -> &[[f32; W]] {
+        let first = (lane - self.first_lane) / W * self.depth;
+        &self.memory[self.start..self.start + self.size].as_chunks::<W>().0[first..]
+    }
+}
+
+impl<const W: usize> Drop for Packed<W> {
+    fn drop(&mut self) {
+        let memory = std::mem::take(&mut self.memory);
+        SPARE.with_borrow_mut(|spare| {
+            if spare.len() < 2 {
+                spare.push(memory);
+            }
+        });
+    }
+}
+
+/// Packs the rows `lanes` and the columns `depth` of `source`; on this thread if `alone`.
+pub(super) fn pack<const W: usize>(source: Matrix<'_>, lanes: Range<usize>, depth: Range<usize>, alone: bool) -> Packed<W> {
+    let size = lanes.len().div_ceil(W) * W * depth.len();
+    let mut memory = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
+    if memory.len() < size + CACHE_LINE {
+        memory.resize(size + CACHE_LINE, 0.0);
+    }
+    let start = memory.as_ptr().align_offset(CACHE_LINE * size_of::<f32>()).min(CACHE_LINE);
+    // What is left from before is overwritten in full.
+    let values = &mut memory[start..start + size];
+    let group = GROUP * W;
+    let copy = |(i, to): (usize, &mut [f32])| {
+        let first = lanes.start + i * group;
+        let lanes = first..lanes.end.min(first + group);
+        match source.values {
+            Values::F32(from) => simd::run(Copy { from, source, lanes, depth: depth.clone(), to: to.as_chunks_mut::<W>().0 }),
+            Values::Bf16(from) => simd::run(Copy { from, source, lanes, depth: depth.clone(), to: to.as_chunks_mut::<W>().0 }),
+        }
+    };
+    if alone {
+        values.chunks_mut(group * depth.len()).enumerate().for_each(copy);
+    } else {
+        values.par_chunks_mut(group * depth.len()).enumerate().for_each(copy);
+    }
+    Packed { memory, start, size, first_lane: lanes.start, depth: depth.len() }
+}
+
+/// A number format of a weight, as f32.
+pub(super) trait Widen: std::marker::Copy {
+    fn widen(self) -> f32;
+}
+
+impl Widen for f32 {
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        self
+    }
+}
+
+impl Widen for bf16 {
+    // Not `to_f32`, which asks about NaN first and so keeps the loop from using wide instructions.
+    #[inline(always)]
+    fn widen(self) -> f32 {
+        f32::from_bits(u32::from(self.to_bits()) << 16)
+    }
+}
+
+/// Some panels to fill.
+struct Copy<'a, T, const W: usize> {
+    from: &'a [T],
+    source: Matrix<'a>,
+    lanes: Range<usize>,
+    depth: Range<usize>,
+    to: &'a mut [[f32; W]],
+}
+
+impl<T: Widen, const W: usize> Work for Copy<'_, T, W> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call<const FMA: bool>(self) {
+        let Self { from, source, lanes, depth, to } = self;
+        let at = |lane: usize, depth: usize| lane * source.row_stride + depth * source.col_stride;
+        let whole = lanes.len() / W;
+        if source.row_stride == 1 {
+            for (i, d) in depth.clone().enumerate() {
+                let row = &from[at(lanes.start, d)..at(lanes.start + whole * W, d)];
+                for (panel, row) in row.as_chunks::<W>().0.iter().enumerate() {
+                    to[panel * depth.len() + i] = row.map(T::widen);
+                }
+            }
+        } else if source.col_stride == 1 {
+            for (panel, to) in to.chunks_exact_mut(depth.len()).take(whole).enumerate() {
+                let first = lanes.start + panel * W;
+                let rows: [&[T]; W] = std::array::from_fn(|i| &from[at(first + i, depth.start)..at(first + i, depth.end)]);
+                transpose::<FMA, T, W>(rows, to);
+            }
+        } else {
+            for (panel, to) in to.chunks_exact_mut(depth.len()).take(whole).enumerate() {
+                for (d, to) in depth.clone().zip(to) {
+                    *to = std::array::from_fn(|i| from[at(lanes.start + panel * W + i, d)].widen());
+                }
+            }
+        }
+        // The last lanes, where they fill no panel.
+        for (d, to) in depth.clone().zip(&mut to[whole * depth.len()..]) {
+            *to = std::array::from_fn(|i| {
+                let lane = lanes.start + whole * W + i;
+                if lane < lanes.end { from[at(lane, d)].widen() } else { 0.0 }
+            });
+        }
+    }
+}
+
+/// `to[d][i] = rows[i][d]`
+#[inline(always)]
+#[allow(clippy::inline_always)]
+fn transpose<const FMA: bool, T: Widen, const W: usize>(rows: [&[T]; W], to: &mut [[f32; W]]) {
+    #[cfg(target_arch = "x86_64")]
+    let done = if FMA {
+        // SAFETY: on this architecture `FMA` means that AVX2 is here.
+        unsafe { wide::transpose(rows, to) }
+    } else {
+        0
+    };
+    #[cfg(not(target_arch = "x86_64"))]
+    let done = 0;
+    for (d, to) in to.iter_mut().enumerate().skip(done) {
+        *to = std::array::from_fn(|i| rows[i][d].widen());
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod wide {
+    use std::arch::x86_64::{
+        __m256, _mm256_permute2f128_ps, _mm256_setzero_ps, _mm256_shuffle_ps, _mm256_unpackhi_ps, _mm256_unpacklo_ps,
+    };
+
+    use super::Widen;
+    use crate::simd::wide::{load, store};
+
+    /// As [`super::transpose`], for the whole blocks of 8 depths alone; returns how many depths are done.
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    pub fn transpose<T: Widen, const W: usize>(rows: [&[T]; W], to: &mut [[f32; W]]) -> usize {
+        // The last store of a block may reach two numbers into the next depth, which is written later.
+        let blocks = if W.is_multiple_of(8) { to.len() / 8 } else { to.len().saturating_sub(1) / 8 };
+        let to = to.as_flattened_mut();
+        for block in 0..blocks {
+            for first in (0..W).step_by(8) {
+                let mut lanes = [_mm256_setzero_ps(); 8];
+                for (lane, row) in lanes.iter_mut().zip(&rows[first..]) {
+                    if let Some(row) = row[block * 8..].first_chunk::<8>() {
+                        *lane = load(&row.map(T::widen));
+                    }
+                }
+                for (d, column) in transpose_8(lanes).into_iter().enumerate() {
+                    if let Some(to) = to[(block * 8 + d) * W + first..].first_chunk_mut::<8>() {
+                        store(to, column);
+                    }
+                }
+            }
+        }
+        blocks * 8
+    }
+
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn transpose_8(r: [__m256; 8]) -> [__m256; 8] {
+        let mut pairs = [_mm256_setzero_ps(); 8];
+        for i in 0..4 {
+            pairs[2 * i] = _mm256_unpacklo_ps(r[2 * i], r[2 * i + 1]);
+            pairs[2 * i + 1] = _mm256_unpackhi_ps(r[2 * i], r[2 * i + 1]);
+        }
+        let mut fours = [_mm256_setzero_ps(); 8];
+        for i in 0..2 {
+            let p = &pairs[4 * i..];
+            fours[4 * i] = _mm256_shuffle_ps::<0x44>(p[0], p[2]);
+            fours[4 * i + 1] = _mm256_shuffle_ps::<0xEE>(p[0], p[2]);
+            fours[4 * i + 2] = _mm256_shuffle_ps::<0x44>(p[1], p[3]);
+            fours[4 * i + 3] = _mm256_shuffle_ps::<0xEE>(p[1], p[3]);
+        }
+        let mut eights = [_mm256_setzero_ps(); 8];
+        for i in 0..4 {
+            eights[i] = _mm256_permute2f128_ps::<0x20>(fours[i], fours[i + 4]);
+            eights[i + 4] = _mm256_permute2f128_ps::<0x31>(fours[i], fours[i + 4]);
+        }
+        eights
+    }
+}

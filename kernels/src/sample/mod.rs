@@ -1,0 +1,144 @@
+//! Choosing the next token from logits [v], as Hugging Face's `generation/logits_process.py`: the repetition penalty is a
+//! processor of its own ([`penalize`]); then temperature, top-k, top-p and min-p in this order ([`sample`]), each on what the
+//! one before has left. Randomness comes from outside, as a number in [0, 1) of a [`Philox`] stream.
+
+mod philox;
+#[cfg(test)]
+mod spec;
+
+pub use philox::Philox;
+
+/// How to choose a token.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sampling {
+    /// Logits are divided by it; 0 is greedy: the most likely token, whatever the rest says.
+    pub temperature: f32,
+    /// Keep the k most likely tokens and those as likely as the last of them; 0 keeps all.
+    pub top_k: usize,
+    /// Keep the most likely tokens until their probabilities reach this sum; 1 keeps all.
+    pub top_p: f32,
+    /// Keep tokens of at least this share of the largest probability; 0 keeps all.
+    pub min_p: f32,
+    /// Divides positive and multiplies negative logits of tokens seen before; 1 leaves them. For [`penalize`].
+    pub repetition_penalty: f32,
+}
+
+impl Default for Sampling {
+    /// Greedy, with nothing filtered or penalised.
+    fn default() -> Self {
+        Self { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, repetition_penalty: 1.0 }
+    }
+}
+
+/// Makes the tokens `seen` less likely (`RepetitionPenaltyLogitsProcessor`; Keskar et al., arXiv:1909.05858): negative
+/// logits are multiplied by `penalty`, others divided by it. An id counts once, however often it was seen; ids past the
+/// vocabulary are passed over.
+pub fn penalize(logits: &mut [f32], seen: &[u32], penalty: f32) {
+    let mut ids = seen.to_vec();
+    ids.sort_unstable();
+    ids.dedup();
+    for id in ids {
+        if let Some(logit) = logits.get_mut(id as usize) {
+            *logit = if *logit < 0.0 { *logit * penalty } else { *logit / penalty };
+        }
+    }
+}
+
+/// The id of the largest logit: the lowest of several; never that of a NaN, unless there is nothing else, then 0.
+pub fn argmax(logits: &[f32]) -> u32 {
+    let (mut best, mut largest) = (0, f32::NEG_INFINITY);
+    let mut found = false;
+    for (id, &logit) in (0u32..).zip(logits) {
+        if logit > largest || (!found && logit == largest) {
+            (best, largest, found) = (id, logit, true);
+        }
+    }
+    best
+}
+
+/// Turns logits into log-probabilities, in place. The sum is f64, in order of the ids.
+pub fn log_softmax(logits: &mut [f32]) {
+    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f64 = logits.iter().map(|&x| (f64::from(x) - f64::from(max)).exp()).sum();
+    let total = f64::from(max) + sum.ln();
+    for x in logits {
+        *x = (f64::from(*x) - total) as f32;
+    }
+}
+
+/// A token drawn by `settings`: the first, in order of ids, at which the kept tokens' summed probability exceeds
+/// `uniform` [0, 1). A NaN is never drawn; with nothing but NaN and −∞, as [`argmax`].
+pub fn sample(logits: &[f32], settings: &Sampling, uniform: f64) -> u32 {
+    let best = argmax(logits);
+    let top = logits.get(best as usize).copied().unwrap_or(f32::NEG_INFINITY);
+    if settings.temperature <= 0.0 || !top.is_finite() {
+        return best;
+    }
+    let temperature = f64::from(settings.temperature);
+    let weight = |logit: f32| ((f64::from(logit) - f64::from(top)) / temperature).exp();
+    // Weights are probabilities over that of the best token, which is 1.
+    let mut kept: Vec<Candidate> = (0u32..)
+        .zip(logits)
+        .filter(|(_, logit)| !logit.is_nan())
+        .map(|(id, &logit)| Candidate { id, logit, weight: weight(logit) })
+        .filter(|candidate| candidate.weight > 0.0)
+        .collect();
+    if settings.top_k > 0 && settings.top_k < kept.len() {
+        let (_, last, _) = kept.select_nth_unstable_by(settings.top_k - 1, Candidate::order);
+        let last = last.logit;
+        kept.retain(|candidate| candidate.logit >= last);
+    }
+    if settings.top_p < 1.0 {
+        kept.sort_unstable_by_key(|candidate| candidate.id);
+        let total: f64 = kept.iter().map(|candidate| candidate.weight).sum();
+        keep_most_likely(&mut kept, f64::from(settings.top_p) * total);
+    }
+    kept.retain(|candidate| candidate.weight >= f64::from(settings.min_p) || candidate.id == best);
+    kept.sort_unstable_by_key(|candidate| candidate.id);
+    let total: f64 = kept.iter().map(|candidate| candidate.weight).sum();
+    let (target, mut sum) = (uniform * total, 0.0);
+    for candidate in &kept {
+        sum += candidate.weight;
+        if sum > target {
+            return candidate.id;
+        }
+    }
+    kept.last().map_or(best, |candidate| candidate.id)
+}
+
+struct Candidate {
+    id: u32,
+    logit: f32,
+    weight: f64,
+}
+
+impl Candidate {
+    /// Likelier first, then by id.
+    fn order(&self, other: &Self) -> std::cmp::Ordering {
+        other.logit.total_cmp(&self.logit).then(self.id.cmp(&other.id))
+    }
+}
+
+/// Keeps the likeliest candidates as long as those before them sum to less than `mass`, and one at least. Sorts only
+/// as many as that takes: of a vocabulary, few.
+fn keep_most_likely(kept: &mut Vec<Candidate>, mass: f64) {
+    let mut size = 64.min(kept.len());
+    loop {
+        if size < kept.len() {
+            kept.select_nth_unstable_by(size, Candidate::order);
+        }
+        kept[..size].sort_unstable_by(Candidate::order);
+        let mut before = 0.0;
+        for (i, candidate) in kept[..size].iter().enumerate() {
+            if i > 0 && before >= mass {
+                kept.truncate(i);
+                return;
+            }
+            before += candidate.weight;
+        }
+        if size == kept.len() {
+            return;
+        }
+        size = (size * 8).min(kept.len());
+    }
+}

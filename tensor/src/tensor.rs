@@ -1,0 +1,229 @@
+use std::ops::Range;
+use std::sync::Arc;
+
+use half::bf16;
+use memmap2::Mmap;
+
+use crate::{DType, Element, Error, Result, Shape};
+
+/// Where a tensor's memory lives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Device {
+    /// Main memory.
+    #[default]
+    Cpu,
+}
+
+/// A contiguous, row-major array of numbers with a shape. Cloning shares the memory; writing to shared or
+/// mapped memory copies it first.
+#[derive(Clone)]
+pub struct Tensor {
+    shape: Shape,
+    dtype: DType,
+    memory: Memory,
+}
+
+#[derive(Clone)]
+enum Memory {
+    F32(Arc<Vec<f32>>),
+    Bf16(Arc<Vec<bf16>>),
+    U32(Arc<Vec<u32>>),
+    /// Bytes of a mapped file, aligned for the tensor's dtype.
+    Mapped(Arc<Mmap>, Range<usize>),
+}
+
+impl Tensor {
+    /// A tensor of zeros.
+    ///
+    /// # Errors
+    /// As [`Shape::new`].
+    pub fn zeros(sizes: &[usize], dtype: DType) -> Result<Self> {
+        let shape = Shape::new(sizes)?;
+        let n = shape.elements();
+        let memory = match dtype {
+            DType::F32 => Memory::F32(Arc::new(vec![0.0; n])),
+            DType::BF16 => Memory::Bf16(Arc::new(vec![bf16::ZERO; n])),
+            DType::U32 => Memory::U32(Arc::new(vec![0; n])),
+        };
+        Ok(Self { shape, dtype, memory })
+    }
+
+    /// A tensor that takes over `values`, row-major.
+    ///
+    /// # Errors
+    /// As [`Shape::new`], or a length that is not the shape's.
+    pub fn new<T: Element>(sizes: &[usize], values: Vec<T>) -> Result<Self> {
+        let shape = Shape::new(sizes)?;
+        if shape.elements() != values.len() {
+            return Err(Error::Shape { wanted: format!("{} elements", values.len()), found: sizes.to_vec() });
+        }
+        // The casts are between a type and itself: `T` is one of three, told apart by its tag.
+        let memory = match T::DTYPE {
+            DType::F32 => Memory::F32(Arc::new(bytemuck::allocation::cast_vec(values))),
+            DType::BF16 => Memory::Bf16(Arc::new(bytemuck::allocation::cast_vec(values))),
+            DType::U32 => Memory::U32(Arc::new(bytemuck::allocation::cast_vec(values))),
+        };
+        Ok(Self { shape, dtype: T::DTYPE, memory })
+    }
+
+    /// A tensor over a part of a mapped file; `None` where the bytes are too few, too many or misaligned.
+    pub(crate) fn mapped(shape: Shape, dtype: DType, map: &Arc<Mmap>, bytes: Range<usize>) -> Option<Self> {
+        let part = map.get(bytes.clone())?;
+        let fits = part.len() == shape.elements().checked_mul(dtype.size())?;
+        let aligned = part.as_ptr().addr().is_multiple_of(dtype.size());
+        (fits && aligned).then(|| Self { shape, dtype, memory: Memory::Mapped(map.clone(), bytes) })
+    }
+
+    /// The sizes of the axes.
+    pub fn shape(&self) -> &[usize] {
+        self.shape.sizes()
+    }
+
+    /// The number of elements.
+    pub fn elements(&self) -> usize {
+        self.shape.elements()
+    }
+
+    /// The number format.
+    pub const fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// Where the memory is.
+    #[allow(clippy::unused_self)]
+    pub const fn device(&self) -> Device {
+        Device::Cpu
+    }
+
+    /// The size of a tensor of one axis.
+    ///
+    /// # Errors
+    /// Another number of axes.
+    pub fn dims1(&self) -> Result<usize> {
+        match *self.shape() {
+            [a] => Ok(a),
+            _ => Err(self.axes("one axis")),
+        }
+    }
+
+    /// The sizes of a tensor of two axes.
+    ///
+    /// # Errors
+    /// Another number of axes.
+    pub fn dims2(&self) -> Result<(usize, usize)> {
+        match *self.shape() {
+            [a, b] => Ok((a, b)),
+            _ => Err(self.axes("two axes")),
+        }
+    }
+
+    fn axes(&self, wanted: &str) -> Error {
+        Error::Shape { wanted: wanted.into(), found: self.shape().to_vec() }
+    }
+
+    /// The elements, row-major.
+    ///
+    /// # Errors
+    /// Another dtype than `T`.
+    pub fn values<T: Element>(&self) -> Result<&[T]> {
+        if T::DTYPE != self.dtype {
+            return Err(Error::DType { wanted: T::DTYPE, found: self.dtype });
+        }
+        Ok(bytemuck::cast_slice(self.bytes()))
+    }
+
+    /// The elements, row-major, to write to. Shared or mapped memory is copied first.
+    ///
+    /// # Errors
+    /// Another dtype than `T`.
+    pub fn values_mut<T: Element>(&mut self) -> Result<&mut [T]> {
+        if T::DTYPE != self.dtype {
+            return Err(Error::DType { wanted: T::DTYPE, found: self.dtype });
+        }
+        if let Memory::Mapped(..) = self.memory {
+            *self = Self::new(self.shape(), self.values::<T>()?.to_vec())?;
+        }
+        Ok(match &mut self.memory {
+            Memory::F32(v) => bytemuck::cast_slice_mut(Arc::make_mut(v).as_mut_slice()),
+            Memory::Bf16(v) => bytemuck::cast_slice_mut(Arc::make_mut(v).as_mut_slice()),
+            Memory::U32(v) => bytemuck::cast_slice_mut(Arc::make_mut(v).as_mut_slice()),
+            Memory::Mapped(..) => &mut [], // replaced by owned memory just above
+        })
+    }
+
+    /// The memory as bytes, in this machine's order.
+    pub fn bytes(&self) -> &[u8] {
+        match &self.memory {
+            Memory::F32(v) => bytemuck::cast_slice(v.as_slice()),
+            Memory::Bf16(v) => bytemuck::cast_slice(v.as_slice()),
+            Memory::U32(v) => bytemuck::cast_slice(v.as_slice()),
+            Memory::Mapped(map, part) => &map[part.clone()],
+        }
+    }
+
+    /// The same numbers in another float format (bf16 rounds to nearest even); the same memory if it is that already.
+    ///
+    /// # Errors
+    /// From or to u32.
+    pub fn to_dtype(&self, dtype: DType) -> Result<Self> {
+        match (self.dtype, dtype) {
+            (a, b) if a == b => Ok(self.clone()),
+            (DType::F32, DType::BF16) => {
+                Self::new(self.shape(), self.values::<f32>()?.iter().map(|&x| bf16::from_f32(x)).collect())
+            }
+            (DType::BF16, DType::F32) => {
+                Self::new(self.shape(), self.values::<bf16>()?.iter().map(|&x| x.to_f32()).collect())
+            }
+            (found, wanted) => Err(Error::DType { wanted, found }),
+        }
+    }
+
+    /// The same memory under another shape of as many elements.
+    ///
+    /// # Errors
+    /// Another number of elements.
+    pub fn reshape(mut self, sizes: &[usize]) -> Result<Self> {
+        let shape = Shape::new(sizes)?;
+        if shape.elements() != self.elements() {
+            return Err(Error::Shape { wanted: format!("{} elements", self.elements()), found: sizes.to_vec() });
+        }
+        self.shape = shape;
+        Ok(self)
+    }
+}
+
+impl std::fmt::Debug for Tensor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Tensor {} {:?}", self.dtype, self.shape)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_to_shared_memory_leaves_the_other_owner_alone() {
+        let a = Tensor::new(&[2], vec![1.0f32, 2.0]).unwrap();
+        let mut b = a.clone();
+        b.values_mut::<f32>().unwrap()[0] = 9.0;
+        assert_eq!(a.values::<f32>().unwrap(), [1.0, 2.0]);
+        assert_eq!(b.values::<f32>().unwrap(), [9.0, 2.0]);
+    }
+
+    #[test]
+    fn wrong_counts_dtypes_and_sizes_are_errors() {
+        assert!(Tensor::new(&[3], vec![0u32; 2]).is_err());
+        assert!(Tensor::zeros(&[1, 1, 1, 1, 1], DType::F32).is_err());
+        assert!(Tensor::zeros(&[usize::MAX, 2], DType::F32).is_err());
+        assert!(Tensor::zeros(&[2], DType::U32).unwrap().values::<f32>().is_err());
+        assert!(Tensor::zeros(&[2, 3], DType::F32).unwrap().reshape(&[5]).is_err());
+    }
+
+    #[test]
+    fn bf16_rounds_to_nearest_even() {
+        let x = Tensor::new(&[2], vec![1.0f32 + 1.0 / 256.0, 1.0 + 3.0 / 256.0]).unwrap();
+        let back = x.to_dtype(DType::BF16).unwrap().to_dtype(DType::F32).unwrap();
+        assert_eq!(back.values::<f32>().unwrap(), [1.0, 1.0 + 4.0 / 256.0]);
+    }
+}

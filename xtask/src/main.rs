@@ -1,0 +1,43 @@
+//! Developer chores: `cargo xtask ci` runs all that CI runs, `cargo xtask tidy` the rules that no compiler checks.
+
+mod tidy;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, bail};
+
+fn main() -> anyhow::Result<()> {
+    let chore = std::env::args().nth(1).unwrap_or_default();
+    match chore.as_str() {
+        "ci" => ci(),
+        "tidy" => tidy::check(&root()),
+        _ => bail!("usage: cargo xtask ci | tidy"),
+    }
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Everything that CI runs, in the order in which it is cheapest to fail.
+fn ci() -> anyhow::Result<()> {
+    tidy::check(&root())?;
+    cargo("fmt --all --check", &[])?;
+    cargo("clippy --workspace --all-targets -- -D warnings", &[])?;
+    cargo("test --workspace", &[])?;
+    cargo("doc --workspace --no-deps --quiet", &[("RUSTDOCFLAGS", "-D warnings")])?;
+    // Each bench once, to see that it runs; times are for machines that are not shared.
+    cargo("bench -p ecom -- --test", &[])?;
+    Ok(())
+}
+
+fn cargo(arguments: &str, env: &[(&str, &str)]) -> anyhow::Result<()> {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(arguments.split(' ')).current_dir(root()).envs(env.iter().copied());
+    let status = command.status().with_context(|| format!("cannot start cargo {arguments}"))?;
+    if !status.success() {
+        bail!("cargo {arguments}: {status}");
+    }
+    Ok(())
+}
