@@ -90,7 +90,8 @@ impl BeamSearch {
             sample::log_softmax(&mut scores);
             settings.process(&mut scores, &h.ids);
             // Only the best `wanted` of each can be among the best of all.
-            let mut order: Vec<u32> = (0..scores.len() as u32).filter(|&i| scores[i as usize] > f32::NEG_INFINITY).collect();
+            let mut order: Vec<u32> =
+                (0..scores.len() as u32).filter(|&i| scores[i as usize] > f32::NEG_INFINITY).collect();
             let better = |a: &u32, b: &u32| scores[*b as usize].total_cmp(&scores[*a as usize]).then(a.cmp(b));
             if order.len() > wanted {
                 order.select_nth_unstable_by(wanted - 1, better);

@@ -49,6 +49,13 @@ impl Config {
         Ok(config)
     }
 
+    /// Takes over the special ids of the tokenizer that a new model is made for.
+    pub fn set_special_ids(&mut self, bos: u32, eos: u32, pad: u32) {
+        self.eos = eos;
+        self.rest.insert("bos_token_id".into(), json!(bos));
+        self.rest.insert("pad_token_id".into(), json!(pad));
+    }
+
     /// Reads `config.json`.
     ///
     /// # Errors
@@ -193,7 +200,8 @@ mod tests {
 
     #[test]
     fn both_dialects_read_alike_and_unknown_fields_survive() {
-        let old = read(r#"{"n_embed":64,"num_attention_heads":4,"n_layer":2,"vocab_size":9,"seq_length":2048}"#).unwrap();
+        let old =
+            read(r#"{"n_embed":64,"num_attention_heads":4,"n_layer":2,"vocab_size":9,"seq_length":2048}"#).unwrap();
         let new = read(r#"{"hidden_size":64,"n_head":4,"n_layer":2,"vocab_size":9,"n_inner":null}"#).unwrap();
         assert_eq!((old.hidden, old.heads, old.layers, old.vocab), (new.hidden, new.heads, new.layers, new.vocab));
         let json = old.to_json();

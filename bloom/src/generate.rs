@@ -273,7 +273,9 @@ impl Generation {
             return wrong(format!("repetition penalty: wanted a positive number, found {}", self.repetition_penalty));
         }
         match &self.decoding {
-            Decoding::Greedy if self.answers > 1 => wrong("greedy decoding has one answer: sample, or search with beams".into()),
+            Decoding::Greedy if self.answers > 1 => {
+                wrong("greedy decoding has one answer: sample, or search with beams".into())
+            }
             Decoding::Greedy => Ok(()),
             Decoding::Beam { beams, length_penalty } => {
                 if *beams == 0 || 2 * *beams > self.limit {

@@ -7,6 +7,9 @@ use tensor::Tensor;
 
 use crate::{Config, Error, Result};
 
+/// Shared by the operations of a tape.
+type Ids = Arc<[u32]>;
+
 /// A BLOOM with its weights.
 #[derive(Clone, Debug)]
 pub struct Bloom {
@@ -190,7 +193,7 @@ impl Bloom {
         KvCache::new(self.config.layers, self.config.heads, self.config.head_dim())
     }
 
-    pub(crate) fn check(&self, ids: &[u32], bounds: &[u32]) -> Result<(Arc<[u32]>, Arc<[u32]>)> {
+    pub(crate) fn check(&self, ids: &[u32], bounds: &[u32]) -> Result<(Ids, Ids)> {
         if let Some(id) = ids.iter().find(|&&id| id as usize >= self.vocab()) {
             return Err(Error::Input(format!("token id {id}: the model has {} rows in its vocabulary", self.vocab())));
         }

@@ -114,8 +114,7 @@ impl Trainer {
         let mut last = Tape::recording(params);
         let input = last.input(x);
         let hidden = model.finish(&mut last, &input, &rows)?;
-        let (losses, dhidden) =
-            head_loss(&hidden, model.layout.head, &batch.targets, scale, params, &mut self.grads)?;
+        let (losses, dhidden) = head_loss(&hidden, model.layout.head, &batch.targets, scale, params, &mut self.grads)?;
 
         let dead = || Error::Input("a gradient vanished between blocks".into());
         let mut dx = last.backward(&hidden, dhidden, &mut self.grads)?.take(&input).ok_or_else(dead)?;

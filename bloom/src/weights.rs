@@ -41,7 +41,9 @@ impl Bloom {
         let table = format!("{prefix}word_embeddings.weight");
         match file.info(&table).map(|i| i.shape.clone()) {
             Some(shape) if shape.len() == 2 && shape[1] == config.hidden && shape[0] > 0 => config.vocab = shape[0],
-            Some(shape) => return Err(wrong(format!("{table}: wanted [vocabulary, {}], found {shape:?}", config.hidden))),
+            Some(shape) => {
+                return Err(wrong(format!("{table}: wanted [vocabulary, {}], found {shape:?}", config.hidden)));
+            }
             None => return Err(wrong(format!("no tensor {table}"))),
         }
         // A head of its own is kept only where it really differs from the embedding.
@@ -100,10 +102,17 @@ impl Bloom {
         for (i, (name, shape)) in plan.0.iter().enumerate() {
             let n = shape.iter().product();
             let values = if shape.len() == 1 {
-                vec![if name.contains("layernorm") || name.contains("ln_f") { u8::from(name.ends_with("weight")) } else { 0 }; n]
-                    .into_iter()
-                    .map(f32::from)
-                    .collect()
+                vec![
+                    if name.contains("layernorm") || name.contains("ln_f") {
+                        u8::from(name.ends_with("weight"))
+                    } else {
+                        0
+                    };
+                    n
+                ]
+                .into_iter()
+                .map(f32::from)
+                .collect()
             } else {
                 let ends = name.ends_with("dense.weight") || name.ends_with("dense_4h_to_h.weight");
                 normal(n, seed, i as u64, if ends { std * shrink } else { std })

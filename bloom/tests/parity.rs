@@ -39,7 +39,8 @@ impl Fixture {
     }
 
     fn tolerance(&self, name: &str) -> f64 {
-        let number = |key: &str| self.json[key][name].as_f64().unwrap_or_else(|| panic!("{}: no {key} of {name}", self.name));
+        let number =
+            |key: &str| self.json[key][name].as_f64().unwrap_or_else(|| panic!("{}: no {key} of {name}", self.name));
         let ulp = 2f64.powi(number("largest").log2().floor() as i32 - 23);
         2.0 * number("naive_error") + 4.0 * ulp
     }
@@ -47,9 +48,11 @@ impl Fixture {
     /// How far `got` is off, in tolerances.
     fn off(&self, name: &str, got: &[f32], expected: &[f32]) -> f64 {
         assert_eq!(got.len(), expected.len(), "{}: {name}", self.name);
-        let error = got.iter().zip(expected).map(|(g, e)| f64::from((g - e).abs())).fold(0.0, |m: f64, x| {
-            if x.is_nan() { f64::INFINITY } else { m.max(x) }
-        });
+        let error = got
+            .iter()
+            .zip(expected)
+            .map(|(g, e)| f64::from((g - e).abs()))
+            .fold(0.0, |m: f64, x| if x.is_nan() { f64::INFINITY } else { m.max(x) });
         error / self.tolerance(name)
     }
 
@@ -270,7 +273,8 @@ fn recomputation_changes_no_bit_and_the_cut_of_a_step_only_the_order_of_sums() {
         let whole = f.batch();
         let (names, kept) = grads(Recompute::Keep, std::slice::from_ref(&whole));
         assert_eq!(kept, grads(Recompute::Again, std::slice::from_ref(&whole)).1, "{}: recomputation", f.name);
-        let cut: Vec<Batch> = f.documents().iter().map(|d| pack(std::slice::from_ref(d))).filter(|b| !b.rows.is_empty()).collect();
+        let cut: Vec<Batch> =
+            f.documents().iter().map(|d| pack(std::slice::from_ref(d))).filter(|b| !b.rows.is_empty()).collect();
         for ((name, a), b) in names.iter().zip(&kept).zip(&grads(Recompute::Keep, &cut).1) {
             let off = f.off(&format!("grad.{name}"), b, a);
             assert!(off <= 1.0, "{}: {name}: cutting the step moved its gradient by {off} tolerances", f.name);
@@ -285,7 +289,8 @@ fn saved_folders_load_to_the_same_bits() {
         let (model, b) = (f.model(), f.batch());
         model.save(dir.path()).unwrap();
         let again = Bloom::load(dir.path(), Dtype::Stored).unwrap();
-        let logits = |m: &Bloom| m.logits(&b.ids, &b.bounds, &everything(&b)).unwrap().values::<f32>().unwrap().to_vec();
+        let logits =
+            |m: &Bloom| m.logits(&b.ids, &b.bounds, &everything(&b)).unwrap().values::<f32>().unwrap().to_vec();
         assert_eq!(logits(&model), logits(&again), "{}", f.name);
     }
 }

@@ -90,7 +90,8 @@ impl Found {
     /// Gives the trainer its optimiser's state back.
     pub fn restore(&self, trainer: &mut Trainer) -> anyhow::Result<()> {
         let file = safetensors::Checkpoint::open(&self.folder.join(OPTIMIZER))?;
-        trainer.restore(self.state.step, |name| file.load(name, None).map_err(|e| autograd::Error::from(e).into()))
+        trainer
+            .restore(self.state.step, |name| file.load(name, None).map_err(|e| autograd::Error::from(e).into()))
             .map_err(|e: RestoreError| anyhow!(e.0).context(format!("{}", self.folder.join(OPTIMIZER).display())))
     }
 
@@ -182,7 +183,7 @@ fn sha256(path: &Path) -> anyhow::Result<String> {
 
 /// Lower-case hexadecimal.
 pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
+    bytes.iter().flat_map(|b| [b >> 4, b & 15]).filter_map(|d| char::from_digit(d.into(), 16)).collect()
 }
 
 fn write_json(path: &Path, value: &impl Serialize) -> anyhow::Result<()> {

@@ -50,7 +50,7 @@ pub struct EvalArgs {
 }
 
 /// Runs `ecom eval`.
-pub fn run(args: EvalArgs) -> anyhow::Result<()> {
+pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
     let mut sets = Vec::new();
     for path in &args.sets {
         sets.extend(eval_set::read(path, args.candidate_seed)?);
@@ -203,8 +203,16 @@ pub fn score(sets: &[EvalSet], answers: &[Vec<String>], seed: u64) -> anyhow::Re
 pub fn table(results: &[SetResult]) -> String {
     let width = results.iter().map(|r| r.name.chars().count()).max().unwrap_or(0).max(20);
     let mut out = String::new();
-    let _ = writeln!(out, "{:<width$} {:>5}  {:<9} {:>7} {:<18} {:>7}  {:>7} {:>7} {:>7}", "", "", "", "strict", "", "empty or", "legacy", "legacy", "legacy");
-    let _ = writeln!(out, "{:<width$} {:>5}  {:<9} {:>7} {:<18} {:>7}  {:>7} {:>7} {:>7}", "set", "items", "", "score", "(what it is)", "invalid", "microF1", "macroF1", "ROUGE-L");
+    let _ = writeln!(
+        out,
+        "{:<width$} {:>5}  {:<9} {:>7} {:<18} {:>7}  {:>7} {:>7} {:>7}",
+        "", "", "", "strict", "", "empty or", "legacy", "legacy", "legacy"
+    );
+    let _ = writeln!(
+        out,
+        "{:<width$} {:>5}  {:<9} {:>7} {:<18} {:>7}  {:>7} {:>7} {:>7}",
+        "set", "items", "", "score", "(what it is)", "invalid", "microF1", "macroF1", "ROUGE-L"
+    );
     for r in results {
         for (i, row) in r.rows.iter().enumerate() {
             let (name, items) = if i == 0 { (r.name.as_str(), r.items.to_string()) } else { ("", String::new()) };
@@ -213,7 +221,12 @@ pub fn table(results: &[SetResult]) -> String {
             let _ = writeln!(
                 out,
                 "{name:<width$} {items:>5}  {:<9} {:>7.2} {what:<18} {:>6.1}%  {:>7.2} {:>7.2} {:>7.2}",
-                row.who, s.headline, invalid(s), l.micro.f1, l.macro_.f1, l.rouge_l
+                row.who,
+                s.headline,
+                invalid(s),
+                l.micro.f1,
+                l.macro_.f1,
+                l.rouge_l
             );
         }
     }

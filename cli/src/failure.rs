@@ -33,7 +33,8 @@ pub fn code(error: &anyhow::Error) -> u8 {
             return failure.code;
         }
         let io = cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
-        let full = [ErrorKind::StorageFull, ErrorKind::QuotaExceeded, ErrorKind::FileTooLarge, ErrorKind::ReadOnlyFilesystem];
+        let full =
+            [ErrorKind::StorageFull, ErrorKind::QuotaExceeded, ErrorKind::FileTooLarge, ErrorKind::ReadOnlyFilesystem];
         if io.is_some_and(|kind| full.contains(&kind)) {
             return DISK;
         }
@@ -62,7 +63,11 @@ pub fn line(error: &anyhow::Error) -> String {
 /// Text from files, made safe for a terminal: control characters are shown as escapes.
 pub fn visible(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
-        if c.is_control() { out.extend(c.escape_default()) } else { out.push(c) }
+        if c.is_control() {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
         out
     })
 }

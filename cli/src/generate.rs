@@ -122,7 +122,10 @@ impl ModelArgs {
         let model = Bloom::load(folder, dtype)?;
         if text.len() > model.vocab() {
             let (tokens, rows) = (text.len(), model.vocab());
-            bail!("{}: the tokenizer has {tokens} tokens, but the model only {rows} rows in its vocabulary", folder.display());
+            bail!(
+                "{}: the tokenizer has {tokens} tokens, but the model only {rows} rows in its vocabulary",
+                folder.display()
+            );
         }
         Ok((model, text))
     }
@@ -157,7 +160,7 @@ impl DecodingArgs {
 }
 
 /// Runs `ecom generate`.
-pub fn run(args: GenerateArgs) -> anyhow::Result<()> {
+pub fn run(args: &GenerateArgs) -> anyhow::Result<()> {
     if args.stop.iter().any(String::is_empty) {
         bail!("--stop: wanted some text, found none");
     }
@@ -250,7 +253,9 @@ fn read_questions(path: &Path) -> anyhow::Result<Vec<Question>> {
     if name == "-" {
         std::io::stdin().read_to_end(&mut content).context("cannot read stdin")?;
     } else {
-        std::fs::File::open(path).and_then(|mut f| f.read_to_end(&mut content)).with_context(|| format!("{name}: cannot read"))?;
+        std::fs::File::open(path)
+            .and_then(|mut f| f.read_to_end(&mut content))
+            .with_context(|| format!("{name}: cannot read"))?;
     }
     let mut questions = Vec::new();
     for (i, line) in content.split(|&b| b == b'\n').enumerate() {
@@ -263,7 +268,9 @@ fn read_questions(path: &Path) -> anyhow::Result<Vec<Question>> {
         let id = value.as_ref().and_then(|v| v.get("id")).cloned().unwrap_or_else(|| json!(format!("line {at}")));
         let text = match (raw, value.clone()) {
             (Some(text), _) => text.to_string(),
-            (None, Some(value)) => prompt::render(&data::parse_line(&with_answer(value).to_string(), &name, at)?).prompt,
+            (None, Some(value)) => {
+                prompt::render(&data::parse_line(&with_answer(value).to_string(), &name, at)?).prompt
+            }
             (None, None) => {
                 // Not JSON: the reader of instructions knows how to say so.
                 data::parse_line(&String::from_utf8_lossy(line), &name, at)?;

@@ -96,7 +96,10 @@ fn main() -> ExitCode {
     let arguments = Ecom::parse();
     match run(arguments) {
         Ok(code) => ExitCode::from(code),
-        Err(e) if e.chain().any(|c| c.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == ErrorKind::BrokenPipe)) => {
+        Err(e)
+            if e.chain()
+                .any(|c| c.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == ErrorKind::BrokenPipe)) =>
+        {
             // Whoever read our output has seen enough.
             ExitCode::from(141)
         }
@@ -113,8 +116,8 @@ fn run(arguments: Ecom) -> anyhow::Result<u8> {
     }
     match arguments.command {
         Command::Train(args) => train::run(*args),
-        Command::Generate(args) => generate::run(*args).map(|()| 0),
-        Command::Eval(args) => eval::run(*args).map(|()| 0),
+        Command::Generate(args) => generate::run(&args).map(|()| 0),
+        Command::Eval(args) => eval::run(&args).map(|()| 0),
         Command::Tokenizer(args) => tokenizer::run(args).map(|()| 0),
         Command::Plan(args) => plan::run(&args).map(|()| 0),
         Command::Inspect(args) => inspect::run(&args).map(|()| 0),

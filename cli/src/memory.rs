@@ -32,7 +32,8 @@ pub fn describe(plan: &Plan, available: Option<u64>) -> String {
 pub fn must_fit(plan: &Plan, available: Option<u64>, advice: &str) -> anyhow::Result<()> {
     match available {
         Some(there) if plan.total() > there => {
-            let message = format!("not enough memory: {} needed, {} available; try {advice}", size(plan.total()), size(there));
+            let message =
+                format!("not enough memory: {} needed, {} available; try {advice}", size(plan.total()), size(there));
             Err(Failure { code: failure::MEMORY, message }.into())
         }
         _ => Ok(()),

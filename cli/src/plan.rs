@@ -69,7 +69,8 @@ pub fn run(args: &PlanArgs) -> anyhow::Result<()> {
         let jobs: serde_json::Map<String, serde_json::Value> = plans
             .iter()
             .map(|(name, plan)| {
-                let parts: serde_json::Map<_, _> = plan.parts.iter().map(|(n, b)| ((*n).to_string(), json!(b))).collect();
+                let parts: serde_json::Map<_, _> =
+                    plan.parts.iter().map(|(n, b)| ((*n).to_string(), json!(b))).collect();
                 ((*name).to_string(), json!({ "bytes": plan.total(), "parts": parts }))
             })
             .collect();

@@ -47,7 +47,12 @@ impl Progress {
             }
             None if self.said.elapsed().as_secs() >= QUIET || at == self.total => {
                 self.said = Instant::now();
-                say(&format!("{} {at}/{} {message} ({:.0} s)", self.what, self.total, self.started.elapsed().as_secs_f64()));
+                say(&format!(
+                    "{} {at}/{} {message} ({:.0} s)",
+                    self.what,
+                    self.total,
+                    self.started.elapsed().as_secs_f64()
+                ));
             }
             None => {}
         }

@@ -108,7 +108,10 @@ fn prepare_output(output: &Path, resume: bool, overwrite: bool) -> anyhow::Resul
     if let Some(first) = earlier.first()
         && !overwrite
     {
-        bail!("{} is there from an earlier run: go on with --resume, replace it with --overwrite, or name another --output", first.display());
+        bail!(
+            "{} is there from an earlier run: go on with --resume, replace it with --overwrite, or name another --output",
+            first.display()
+        );
     }
     for path in earlier {
         let gone = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
@@ -161,7 +164,12 @@ fn start(run: &Run, material: &Material, found: Option<&Found>) -> anyhow::Resul
     let source = found.map(|f| f.folder.as_path()).or(run.model.as_deref());
     let config = match (source, r.new_model) {
         (Some(folder), _) => Config::read(&folder.join("config.json"))?,
-        (None, Some(m)) => Config::new(m.hidden, m.layers, m.heads, material.text.len().next_multiple_of(64))?,
+        (None, Some(m)) => {
+            let text = &material.text;
+            let mut config = Config::new(m.hidden, m.layers, m.heads, text.len().next_multiple_of(64))?;
+            config.set_special_ids(text.bos(), text.eos(), text.pad());
+            config
+        }
         (None, None) => bail!("no model: name one with --model"),
     };
     let recompute = plan(&config, run, material)?;
@@ -176,13 +184,8 @@ fn start(run: &Run, material: &Material, found: Option<&Found>) -> anyhow::Resul
     if tokens > rows {
         bail!("the tokenizer has {tokens} tokens, but the model only {rows} rows in its vocabulary");
     }
-    let settings = autograd::Settings {
-        beta1: r.beta1,
-        beta2: r.beta2,
-        eps: 1e-8,
-        weight_decay: r.weight_decay,
-        clip: r.clip,
-    };
+    let settings =
+        autograd::Settings { beta1: r.beta1, beta2: r.beta2, eps: 1e-8, weight_decay: r.weight_decay, clip: r.clip };
     let mut trainer = Trainer::new(model, settings, recompute)?;
     if let Some(found) = found {
         found.restore(&mut trainer)?;
@@ -207,15 +210,20 @@ fn plan(config: &Config, run: &Run, material: &Material) -> anyhow::Result<Recom
     let of = |recompute| Plan::new(config, PlanFor::Training { tokens, targets, recompute });
     let available = memory::available();
     let recompute = match run.recompute {
-        RecomputeChoice::On => Recompute::Again,
         RecomputeChoice::Off => Recompute::Keep,
         RecomputeChoice::Auto if available.is_none_or(|a| of(Recompute::Keep).total() < a / 10 * 8) => Recompute::Keep,
-        RecomputeChoice::Auto => Recompute::Again,
+        RecomputeChoice::On | RecomputeChoice::Auto => Recompute::Again,
     };
     let plan = of(recompute);
     let how = if recompute == Recompute::Again { "blocks recomputed" } else { "blocks kept" };
-    say(&format!("model: {} parameters ({} × {} layers, {} heads, vocabulary {}), {how}",
-        memory::thousands(config.parameters() as u64), config.hidden, config.layers, config.heads, config.vocab));
+    say(&format!(
+        "model: {} parameters ({} × {} layers, {} heads, vocabulary {}), {how}",
+        memory::thousands(config.parameters() as u64),
+        config.hidden,
+        config.layers,
+        config.heads,
+        config.vocab
+    ));
     say(&format!("memory: {}", memory::describe(&plan, available)));
     let advice = "fewer --tokens in a row, --recompute on, or a smaller model";
     memory::must_fit(&plan, available, advice)?;
@@ -286,7 +294,10 @@ impl Job<'_> {
                     progress.line(&format!("step {step}: held-out loss {loss:.4}"));
                 }
             }
-            progress.at(step, &format!("loss {:.4} lr {:.2e} {:.0} tokens/s", done.loss, done.lr, done.tokens as f64 / done.seconds));
+            progress.at(
+                step,
+                &format!("loss {:.4} lr {:.2e} {:.0} tokens/s", done.loss, done.lr, done.tokens as f64 / done.seconds),
+            );
             if saves && step != total {
                 self.save(step)?;
             }
@@ -338,11 +349,21 @@ impl Job<'_> {
         }
         let grad_norm = self.trainer.grad_norm()?;
         if !grad_norm.is_finite() {
-            bail!("step {step}: the gradient is {grad_norm} though every loss is finite; rows {}; nothing was updated", self.names(&chosen));
+            bail!(
+                "step {step}: the gradient is {grad_norm} though every loss is finite; rows {}; nothing was updated",
+                self.names(&chosen)
+            );
         }
         let lr = self.schedule.rate(step);
         self.trainer.update(grad_norm, lr)?;
-        Ok(Done { loss: loss / targets as f64, lr, grad_norm, tokens, targets, seconds: started.elapsed().as_secs_f64() })
+        Ok(Done {
+            loss: loss / targets as f64,
+            lr,
+            grad_norm,
+            tokens,
+            targets,
+            seconds: started.elapsed().as_secs_f64(),
+        })
     }
 
     /// The instructions of a step, from the order of its epoch.

@@ -32,7 +32,13 @@ pub(crate) fn of(op: &'static str) -> impl Fn(tensor::Error) -> Error {
 }
 
 /// An error unless `found == wanted`.
-pub(crate) fn expect<T: PartialEq + std::fmt::Debug>(op: &'static str, what: &'static str, found: T, wanted: T) -> Result<()> {
+#[allow(clippy::needless_pass_by_value)] // sizes, shapes and counts: nothing worth a reference
+pub(crate) fn expect<T: PartialEq + std::fmt::Debug>(
+    op: &'static str,
+    what: &'static str,
+    found: T,
+    wanted: T,
+) -> Result<()> {
     if found == wanted {
         return Ok(());
     }

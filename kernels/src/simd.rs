@@ -45,9 +45,9 @@ pub(crate) fn fma<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
 pub(crate) fn exp<const FMA: bool>(x: f32) -> f32 {
     // Adding 1.5 · 2²³ leaves the nearest whole number in the low bits of the mantissa.
     const ROUND: f32 = 12_582_912.0;
-    const LN2_HIGH: f32 = 0.693_359_375;
+    const LN2_HIGH: f32 = 355.0 / 512.0;
     const LN2_LOW: f32 = -2.121_944_4e-4;
-    const POLYNOMIAL: [f32; 5] = [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5.000_000_1e-1];
+    const POLYNOMIAL: [f32; 5] = [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5];
     let x = x.clamp(-104.0, 89.0);
     let rounded = fma::<FMA>(x, std::f32::consts::LOG2_E, ROUND);
     let whole = rounded - ROUND;
@@ -58,9 +58,9 @@ pub(crate) fn exp<const FMA: bool>(x: f32) -> f32 {
     }
     let y = fma::<FMA>(p, r * r, r) + 1.0;
     // 2^whole in two factors, as it may lie outside the normal numbers.
-    let n = rounded.to_bits().wrapping_sub(ROUND.to_bits()) as i32;
+    let n = rounded.to_bits().wrapping_sub(ROUND.to_bits()).cast_signed();
     let half = n >> 1;
-    let power = |n: i32| f32::from_bits(((n + 127) << 23) as u32);
+    let power = |n: i32| f32::from_bits(((n + 127) << 23).cast_unsigned());
     y * power(half) * power(n - half)
 }
 
@@ -81,5 +81,56 @@ pub(crate) mod wide {
     pub(crate) fn store(to: &mut [f32; 8], value: __m256) {
         // SAFETY: 8 numbers are there to write; the instruction asks for no alignment.
         unsafe { _mm256_storeu_ps(to.as_mut_ptr(), value) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Work, exp, run};
+
+    struct Exp(f32);
+
+    impl Work for Exp {
+        type Output = f32;
+
+        #[inline(always)]
+        #[allow(clippy::inline_always)]
+        fn call<const FMA: bool>(self) -> f32 {
+            exp::<FMA>(self.0)
+        }
+    }
+
+    #[test]
+    fn exp_is_within_two_ulp() {
+        let mut worst = [0.0f64; 2];
+        // A prime step through all numbers, of both signs.
+        for bits in (0..=u32::MAX).step_by(1009) {
+            let x = f32::from_bits(bits);
+            let want = f64::from(x).exp();
+            if x.is_nan() || want > f64::from(f32::MAX) {
+                continue;
+            }
+            let above = f32::from_bits((want as f32).to_bits() + 1);
+            let ulp = f64::from(above) - f64::from(want as f32);
+            for (worst, got) in worst.iter_mut().zip([run(Exp(x)), exp::<false>(x)]) {
+                *worst = worst.max((f64::from(got) - want).abs() / ulp);
+            }
+        }
+        assert!(worst.iter().all(|&w| w <= 2.0), "{worst:?}");
+    }
+
+    #[test]
+    fn exp_at_the_ends() {
+        for exp in [exp::<false>, |x| run(Exp(x))] {
+            assert_eq!(exp(f32::NEG_INFINITY).to_bits(), 0);
+            assert_eq!(exp(-104.0).to_bits(), 0);
+            assert_eq!(exp(-1e30).to_bits(), 0);
+            assert_eq!(exp(0.0), 1.0);
+            assert_eq!(exp(-0.0), 1.0);
+            assert!(exp(88.7).is_finite());
+            assert_eq!(exp(89.0), f32::INFINITY);
+            assert_eq!(exp(f32::INFINITY), f32::INFINITY);
+            assert!(exp(f32::NAN).is_nan());
+        }
     }
 }

@@ -23,7 +23,11 @@ pub(crate) fn tolerance(exact: &[f64], naive: &[f64]) -> f64 {
 /// The largest absolute difference; NaN counts as infinite.
 pub(crate) fn max_error(exact: &[f64], got: &[f64]) -> f64 {
     assert_eq!(exact.len(), got.len());
-    exact.iter().zip(got).map(|(e, g)| (e - g).abs()).fold(0.0, |m, x| if x.is_nan() { f64::INFINITY } else { m.max(x) })
+    exact
+        .iter()
+        .zip(got)
+        .map(|(e, g)| (e - g).abs())
+        .fold(0.0, |m, x| if x.is_nan() { f64::INFINITY } else { m.max(x) })
 }
 
 /// Panics unless `got` is within [`tolerance`] of `exact`.

@@ -181,17 +181,46 @@ def loss_of(model, spec, layout, hidden=None):
     return torch.nn.functional.cross_entropy(logits[rows], tokens, reduction="sum") / len(tokens), logits
 
 
-def measure(folder, spec, dtype, layout):
-    """Everything the fixture compares, name -> float64 array."""
+def renumbering(model, seed):
+    """Parameter name -> one index per axis: the same function with channels, units and head elements in another order."""
+    g = torch.Generator().manual_seed(seed)
+    cfg = model.config
+    c, d = cfg.hidden_size, cfg.hidden_size // cfg.n_head
+    channel, unit = torch.randperm(c, generator=g), torch.randperm(4 * c, generator=g)
+    inside = [torch.randperm(d, generator=g) for _ in range(cfg.n_head)]
+    part = torch.cat([h * 3 * d + p * d + inside[h] for h in range(cfg.n_head) for p in range(3)])
+    head = torch.cat([h * d + inside[h] for h in range(cfg.n_head)])
+    axes = {"word_embeddings.weight": (None, channel), "query_key_value.weight": (part, channel),
+            "query_key_value.bias": (part,), "dense.weight": (channel, head), "dense_h_to_4h.weight": (unit, channel),
+            "dense_h_to_4h.bias": (unit,), "dense_4h_to_h.weight": (channel, unit)}
+    find = lambda name: next((a for end, a in axes.items() if name.endswith(end)), (channel,))
+    return {name: find(name) for name, _ in model.named_parameters()}, channel
+
+
+def reordered(x, axes, back=False):
+    for axis, index in enumerate(axes):
+        if index is not None:
+            x = x.index_select(axis, index.argsort() if back else index)
+    return x
+
+
+def measure(folder, spec, dtype, layout, order=None):
+    """Everything the fixture compares, name -> float64 array; `order` seeds a renumbering that is undone afterwards."""
     model, hidden = load(folder, dtype), []
+    axes, channel = renumbering(model, order or 0) if order else ({}, None)
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if order:
+                p.copy_(reordered(p, axes[name]))
     loss, logits = loss_of(model, spec, layout, hidden)
     loss.backward()
     found = {"logits": logits, "loss": loss}
     for i in range(len(hidden[0])):
-        found[f"hidden.{i}"] = torch.cat([h[i] for h in hidden])
+        state = torch.cat([h[i] for h in hidden])
+        found[f"hidden.{i}"] = reordered(state, (None, channel), back=True) if order else state
     parameters = dict(model.named_parameters())
     for name, p in parameters.items():
-        found[f"grad.{name}"] = p.grad.clone()
+        found[f"grad.{name}"] = reordered(p.grad.clone(), axes.get(name, ()), back=True)
     found["grad_norm"] = torch.stack([p.grad.norm() for p in parameters.values()]).norm()
     optimizer, losses = torch.optim.AdamW(model.parameters(), **ADAMW), []
     for _ in range(STEPS):
@@ -204,7 +233,7 @@ def measure(folder, spec, dtype, layout):
         losses.append(loss_of(model, spec, layout)[0])
     found["adamw_losses"] = torch.stack(losses)
     for name in ["word_embeddings.weight", "h.1.self_attention.query_key_value.weight", "ln_f.weight"]:
-        found[f"adamw.transformer.{name}"] = parameters["transformer." + name]
+        found[f"adamw.transformer.{name}"] = reordered(parameters["transformer." + name], axes.get("transformer." + name, ()), back=True)
     return {k: v.detach().to(torch.float64).numpy() for k, v in found.items()}
 
 
@@ -347,11 +376,14 @@ def build(name, case, folder):
     exact = measure(folder, spec, torch.float64, "left")
     alone = measure(folder, spec, torch.float64, "alone")
     runs = [measure(folder, spec, torch.float32, layout) for layout in ("left", "right", "alone")]
+    runs += [measure(folder, spec, torch.float32, "left", order) for order in range(1, 5)]
+    renumbered = measure(folder, spec, torch.float64, "left", 1)
     worst = {k: max(float(np.abs(r[k] - exact[k]).max()) for r in runs) for k in exact}
     largest = {k: float(np.abs(exact[k]).max()) for k in exact}
     tolerance = {k: 2 * worst[k] + 4 * float(np.spacing(np.float32(largest[k]))) for k in exact}
     for k in exact:
         assert np.abs(alone[k] - exact[k]).max() < 1e-3 * tolerance[k], f"{k}: padding matters"
+        assert np.abs(renumbered[k] - exact[k]).max() < 1e-3 * tolerance[k], f"{k}: renumbering changes the function"
     model = load(folder, torch.float64)
     check_against_transformers_loss(model, spec, float(exact["loss"]))
     tensors = {k: v for k, v in exact.items() if v.ndim and k != "adamw_losses"}

@@ -25,7 +25,8 @@ pub fn check(root: &Path) -> anyhow::Result<()> {
         let manifest = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
         let normal = manifest.split("[dev-dependencies]").next().unwrap_or_default();
         for other in CRATES {
-            let used = normal.lines().any(|l| l.starts_with(&format!("{other}.")) || l.starts_with(&format!("{other} =")));
+            let used =
+                normal.lines().any(|l| l.starts_with(&format!("{other}.")) || l.starts_with(&format!("{other} =")));
             if used && !may_use.contains(&other) {
                 breaches.push(format!("{name}/Cargo.toml: {name} may not use {other}"));
             }
@@ -35,7 +36,8 @@ pub fn check(root: &Path) -> anyhow::Result<()> {
         let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
         let shown = path.strip_prefix(root).unwrap_or(&path);
         let krate = shown.components().next().map(|c| c.as_os_str().to_string_lossy().into_owned()).unwrap_or_default();
-        let test_file = shown.components().any(|c| ["tests", "spec.rs", "tests.rs"].iter().any(|t| c.as_os_str() == *t));
+        let test_file =
+            shown.components().any(|c| ["tests", "spec.rs", "tests.rs"].iter().any(|t| c.as_os_str() == *t));
         let lines = text.lines().count();
         if lines > LONG {
             breaches.push(format!("{}: {lines} lines, over {LONG}: split it", shown.display()));
@@ -70,7 +72,9 @@ fn in_tests(text: &str, i: usize) -> bool {
 /// All Rust files of the workspace, sorted.
 fn sources(root: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let mut folders: Vec<PathBuf> =
-        ["tensor", "kernels", "autograd", "bloom", "ecominstruct", "cli", "tests", "benches", "xtask"].map(|f| root.join(f)).into();
+        ["tensor", "kernels", "autograd", "bloom", "ecominstruct", "cli", "tests", "benches", "xtask"]
+            .map(|f| root.join(f))
+            .into();
     let mut files = Vec::new();
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).with_context(|| folder.display().to_string())? {

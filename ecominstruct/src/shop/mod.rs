@@ -3,8 +3,8 @@
 //! It gives a first training run something to learn without a download, and it is honest about what is held out: some
 //! products appear, with all that is said about them, only in the test part, and one task is never trained.
 //!
-//! The tables (`words.*.txt`, `tasks.*.txt`) hold the vocabulary, sentence and title patterns and the question texts. Since every text is put together from known parts,
-//! all labels and spans are known by construction.
+//! The tables (`words.*.txt`, `tasks.*.txt`) hold the vocabulary, the sentence and title patterns and the wording of the
+//! questions. Since every text is put together from known parts, all labels and spans are known by construction.
 
 mod build;
 mod dialogue;

@@ -1,3 +1,5 @@
+#![allow(clippy::inline_always)] // a requirement of `simd::Work`
+
 use rayon::prelude::*;
 
 use super::AdamW;

@@ -1,4 +1,4 @@
-//! AdamW as in `torch.optim.AdamW`: Loshchilov & Hutter, "Decoupled Weight Decay Regularization" (2019), with bias
+//! `AdamW` as in `torch.optim.AdamW`: Loshchilov & Hutter, "Decoupled Weight Decay Regularization" (2019), with bias
 //! correction and ε outside the root.
 
 mod cpu;

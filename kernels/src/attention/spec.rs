@@ -129,14 +129,14 @@ fn reference(pack: &Pack, a: Arith, order: usize) -> [Vec<f64>; 5] {
             }
             let dout = &pack.dout[at..][..d];
             let total = dot(a, order, &pairs(dout, &out[at..][..d]));
-            for j in 0..=i {
+            for (j, weight) in weights.into_iter().enumerate() {
                 let dweight = dot(a, order, &pairs(dout, part(j, 2)));
-                let dscore = (a.step)((a.step)(weights[j] * (a.step)(dweight - total)) * scale);
+                let dscore = (a.step)((a.step)(weight * (a.step)(dweight - total)) * scale);
                 let to = (j * heads + h) * d;
                 for p in 0..d {
                     dq[at + p] = (a.step)(dq[at + p] + (a.step)(dscore * part(j, 1)[p]));
                     dk[to + p] = (a.step)(dk[to + p] + (a.step)(dscore * part(i, 0)[p]));
-                    dv[to + p] = (a.step)(dv[to + p] + (a.step)(weights[j] * dout[p]));
+                    dv[to + p] = (a.step)(dv[to + p] + (a.step)(weight * dout[p]));
                 }
             }
         }
@@ -169,7 +169,7 @@ fn packs() -> impl Strategy<Value = Pack> {
 
 /// One seed: in a document of few tokens a naive run comes out exact by luck now and then, and what it allows is little.
 fn config() -> ProptestConfig {
-    ProptestConfig { cases: 32, rng_seed: RngSeed::Fixed(1), ..ProptestConfig::default() }
+    ProptestConfig { cases: 24, rng_seed: RngSeed::Fixed(1), ..ProptestConfig::default() }
 }
 
 proptest! {

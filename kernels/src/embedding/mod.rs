@@ -20,7 +20,7 @@ pub fn forward(table: &Tensor, ids: &[u32]) -> Result<Tensor> {
     let mut y = Tensor::zeros(&[ids.len(), c], DType::F32).map_err(of(op))?;
     let rows = y.values_mut::<f32>().map_err(of(op))?;
     match table.dtype() {
-        DType::BF16 => cpu::forward(table.values::<half::bf16>().map_err(of(op))?, ids, c, rows, |x| x.to_f32()),
+        DType::BF16 => cpu::forward(table.values::<half::bf16>().map_err(of(op))?, ids, c, rows, half::bf16::to_f32),
         _ => cpu::forward(table.values::<f32>().map_err(of(op))?, ids, c, rows, |x| x),
     }
     Ok(y)

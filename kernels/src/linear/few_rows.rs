@@ -3,6 +3,8 @@
 //! A dot product sums over 16 lanes in order of k, then the lanes pairwise, then what k leaves over 16 in order; so
 //! its bits depend on its row of x and its row of w alone.
 
+#![allow(clippy::inline_always)] // a requirement of `simd::Work`
+
 use rayon::prelude::*;
 
 use super::output::Output;
@@ -12,6 +14,8 @@ use crate::simd::{self, Work};
 /// Rows of w that a task takes.
 const TASK: usize = 64;
 const LANES: usize = 16;
+/// Up to so many weights, waking other threads costs more than it saves.
+const ALONE: usize = 1 << 15;
 
 /// `output[t, n] = x[t, k] · w[n, k]ᵀ`, then `finish(row, column, part)` on each part of a row of it.
 pub(super) fn multiply<T: Widen + Sync>(
@@ -22,7 +26,7 @@ pub(super) fn multiply<T: Widen + Sync>(
     [t, n]: [usize; 2],
     finish: impl Fn(usize, usize, &mut [f32]) + Sync,
 ) {
-    (0..n.div_ceil(TASK)).into_par_iter().for_each(|i| {
+    let task = |i: usize| {
         let first = i * TASK;
         let cols = first..n.min(first + TASK);
         simd::run(Dots { x, w: &w[first * k..cols.end * k], k, rows: t, first, output });
@@ -30,7 +34,13 @@ pub(super) fn multiply<T: Widen + Sync>(
             // SAFETY: a task alone writes to its columns.
             finish(row, first, unsafe { output.part(row, cols.clone()) });
         }
-    });
+    };
+    let tasks = n.div_ceil(TASK);
+    if n.saturating_mul(k) <= ALONE {
+        (0..tasks).for_each(task);
+    } else {
+        (0..tasks).into_par_iter().for_each(task);
+    }
 }
 
 /// A task: some rows of w, and the column of the output that the first of them makes.
@@ -52,11 +62,14 @@ impl<T: Widen> Work for Dots<'_, T> {
             return; // The output is zero already.
         }
         if self.rows == 1 {
-            self.rows_of_w::<4>(|col, w| {
-                self.block::<FMA, 1, 4>(0, col, w);
-            }, |col, w| {
-                self.block::<FMA, 1, 1>(0, col, w);
-            });
+            self.rows_of_w::<4>(
+                |col, w| {
+                    self.block::<FMA, 1, 4>(0, col, w);
+                },
+                |col, w| {
+                    self.block::<FMA, 1, 1>(0, col, w);
+                },
+            );
         } else {
             self.rows_of_w::<2>(|col, w| self.rows_of_x::<FMA, 2>(col, w), |col, w| self.rows_of_x::<FMA, 1>(col, w));
         }
@@ -66,7 +79,6 @@ impl<T: Widen> Work for Dots<'_, T> {
 impl<'a, T: Widen> Dots<'a, T> {
     /// Calls `some` with `N` rows of w at a time and their first column of the output, and `one` with each that is left.
     #[inline(always)]
-    #[allow(clippy::inline_always)]
     fn rows_of_w<const N: usize>(&self, some: impl Fn(usize, [&'a [T]; N]), one: impl Fn(usize, [&'a [T]; 1])) {
         let mut col = self.first;
         for w in self.w.chunks(N * self.k) {
@@ -84,7 +96,6 @@ impl<'a, T: Widen> Dots<'a, T> {
 
     /// All rows of x with `N` rows of w, which stay in the first-level cache.
     #[inline(always)]
-    #[allow(clippy::inline_always)]
     fn rows_of_x<const FMA: bool, const N: usize>(&self, col: usize, w: [&[T]; N]) {
         let mut row = 0;
         while row < self.rows {
@@ -97,7 +108,6 @@ impl<'a, T: Widen> Dots<'a, T> {
     }
 
     #[inline(always)]
-    #[allow(clippy::inline_always)]
     fn block<const FMA: bool, const M: usize, const N: usize>(&self, row: usize, col: usize, w: [&[T]; N]) -> usize {
         if let Some(x) = split::<f32, M>(&self.x[row * self.k..(row + M) * self.k], self.k) {
             for (i, dots) in dots::<FMA, T, M, N>(x, w).iter().enumerate() {
@@ -111,14 +121,12 @@ impl<'a, T: Widen> Dots<'a, T> {
 
 /// `values` as exactly `N` rows of `k`.
 #[inline(always)]
-#[allow(clippy::inline_always)]
 fn split<T, const N: usize>(values: &[T], k: usize) -> Option<[&[T]; N]> {
     (values.len() == N * k).then(|| std::array::from_fn(|i| &values[i * k..(i + 1) * k]))
 }
 
 /// The dot products of `M` rows of x with `N` rows of w, all of one length.
 #[inline(always)]
-#[allow(clippy::inline_always)]
 fn dots<const FMA: bool, T: Widen, const M: usize, const N: usize>(x: [&[f32]; M], w: [&[T]; N]) -> [[f32; N]; M] {
     let mut lanes = [[[0.0f32; LANES]; N]; M];
     #[cfg(target_arch = "x86_64")]
@@ -145,7 +153,6 @@ fn dots<const FMA: bool, T: Widen, const M: usize, const N: usize>(x: [&[f32]; M
 
 /// Sums the lanes, and adds the products that fill no lane.
 #[inline(always)]
-#[allow(clippy::inline_always)]
 fn total<const FMA: bool, T: Widen, const M: usize, const N: usize>(
     x: [&[f32]; M],
     w: [&[T]; N],

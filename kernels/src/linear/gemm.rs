@@ -6,6 +6,8 @@
 //! within a block of 256, from zero, and the blocks' sums are added to c in order. Neither the tiling of m and n nor
 //! the number of threads takes part.
 
+#![allow(clippy::inline_always)] // a requirement of `simd::Work`
+
 use std::ops::Range;
 
 use half::bf16;
@@ -53,13 +55,7 @@ impl<'a> Matrix<'a> {
 
     /// The transpose, over the same memory.
     pub fn t(self) -> Self {
-        Self {
-            rows: self.cols,
-            cols: self.rows,
-            row_stride: self.col_stride,
-            col_stride: self.row_stride,
-            ..self
-        }
+        Self { rows: self.cols, cols: self.rows, row_stride: self.col_stride, col_stride: self.row_stride, ..self }
     }
 }
 
@@ -183,7 +179,6 @@ impl Work for Task<'_> {
 
 /// Stores sums to a part of a row of c, or adds them.
 #[inline(always)]
-#[allow(clippy::inline_always)]
 fn write(c: &mut [f32], sums: &[f32; TILE_COLS], start: Start) {
     // The whole width first, in a form of constant length.
     if let Ok(c) = <&mut [f32; TILE_COLS]>::try_from(&mut *c) {

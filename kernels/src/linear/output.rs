@@ -1,5 +1,7 @@
 //! A matrix that several threads write to, each its own rectangle.
 
+#![allow(clippy::inline_always)] // a requirement of `simd::Work`
+
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -17,7 +19,12 @@ unsafe impl Sync for Output<'_> {}
 impl<'a> Output<'a> {
     /// `values` as rows of `cols` elements.
     pub fn new(values: &'a mut [f32], cols: usize) -> Self {
-        Self { start: values.as_mut_ptr(), rows: values.len().checked_div(cols).unwrap_or(0), cols, values: PhantomData }
+        Self {
+            start: values.as_mut_ptr(),
+            rows: values.len().checked_div(cols).unwrap_or(0),
+            cols,
+            values: PhantomData,
+        }
     }
 
     /// Part of a row.

@@ -1,5 +1,7 @@
 //! Copies a block of a matrix to where the innermost loop of the multiplication reads it in order.
 
+#![allow(clippy::inline_always)] // a requirement of `simd::Work`
+
 use std::cell::RefCell;
 use std::ops::Range;
 
@@ -50,7 +52,12 @@ impl<const W: usize> Drop for Packed<W> {
 }
 
 /// Packs the rows `lanes` and the columns `depth` of `source`; on this thread if `alone`.
-pub(super) fn pack<const W: usize>(source: Matrix<'_>, lanes: Range<usize>, depth: Range<usize>, alone: bool) -> Packed<W> {
+pub(super) fn pack<const W: usize>(
+    source: Matrix<'_>,
+    lanes: Range<usize>,
+    depth: Range<usize>,
+    alone: bool,
+) -> Packed<W> {
     let size = lanes.len().div_ceil(W) * W * depth.len();
     let mut memory = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
     if memory.len() < size + CACHE_LINE {
@@ -63,9 +70,11 @@ pub(super) fn pack<const W: usize>(source: Matrix<'_>, lanes: Range<usize>, dept
     let copy = |(i, to): (usize, &mut [f32])| {
         let first = lanes.start + i * group;
         let lanes = first..lanes.end.min(first + group);
+        let to = to.as_chunks_mut::<W>().0;
+        let depth = depth.clone();
         match source.values {
-            Values::F32(from) => simd::run(Copy { from, source, lanes, depth: depth.clone(), to: to.as_chunks_mut::<W>().0 }),
-            Values::Bf16(from) => simd::run(Copy { from, source, lanes, depth: depth.clone(), to: to.as_chunks_mut::<W>().0 }),
+            Values::F32(from) => simd::run(Copy { from, source, lanes, depth, to }),
+            Values::Bf16(from) => simd::run(Copy { from, source, lanes, depth, to }),
         }
     };
     if alone {
@@ -123,7 +132,8 @@ impl<T: Widen, const W: usize> Work for Copy<'_, T, W> {
         } else if source.col_stride == 1 {
             for (panel, to) in to.chunks_exact_mut(depth.len()).take(whole).enumerate() {
                 let first = lanes.start + panel * W;
-                let rows: [&[T]; W] = std::array::from_fn(|i| &from[at(first + i, depth.start)..at(first + i, depth.end)]);
+                let rows: [&[T]; W] =
+                    std::array::from_fn(|i| &from[at(first + i, depth.start)..at(first + i, depth.end)]);
                 transpose::<FMA, T, W>(rows, to);
             }
         } else {
@@ -145,7 +155,6 @@ impl<T: Widen, const W: usize> Work for Copy<'_, T, W> {
 
 /// `to[d][i] = rows[i][d]`
 #[inline(always)]
-#[allow(clippy::inline_always)]
 fn transpose<const FMA: bool, T: Widen, const W: usize>(rows: [&[T]; W], to: &mut [[f32; W]]) {
     #[cfg(target_arch = "x86_64")]
     let done = if FMA {

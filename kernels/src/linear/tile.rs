@@ -1,13 +1,14 @@
 //! The innermost loop of the matrix multiplication: a tile of 6 × 16 sums that stay in registers. In plain Rust the
 //! compiler keeps them there in some surroundings and not in others, hence intrinsics.
 
+#![allow(clippy::inline_always)] // a requirement of `simd::Work`
+
 /// Rows and columns of the tile: 12 registers of sums, 3 for the factors.
 pub(super) const ROWS: usize = 6;
 pub(super) const COLS: usize = 16;
 
 /// The sums over k of 6 rows of a times 16 columns of b, from zero, in order of k.
 #[inline(always)]
-#[allow(clippy::inline_always)]
 pub(super) fn multiply<const FMA: bool>(a: &[[f32; ROWS]], b: &[[f32; COLS]]) -> [[f32; COLS]; ROWS] {
     let mut sums = [[0.0f32; COLS]; ROWS];
     #[cfg(target_arch = "x86_64")]

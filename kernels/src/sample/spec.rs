@@ -4,6 +4,9 @@ use super::philox::rounds;
 use super::{Philox, Sampling, argmax, log_softmax, penalize, sample};
 use crate::spec::{f32s, random};
 
+/// Draws of one distribution.
+const DRAWS: u64 = 4000;
+
 /// What the settings leave, by the text of Hugging Face's warpers: probabilities [v], 0 for what is filtered.
 fn reference(logits: &[f32], settings: &Sampling) -> Vec<f64> {
     let mut scores: Vec<f64> = logits.iter().map(|&x| f64::from(x) / f64::from(settings.temperature)).collect();
@@ -60,10 +63,11 @@ proptest! {
     ) {
         let mut logits = f32s(&random(v, seed, 2.0, 0.0));
         if ties {
-            logits.iter_mut().for_each(|x| *x = x.round());
+            for x in &mut logits {
+                *x = x.round();
+            }
         }
         let wanted = reference(&logits, &settings);
-        const DRAWS: u64 = 4000;
         let random = Philox::new(seed, 7);
         let mut counts = vec![0u64; v];
         for i in 0..DRAWS {

@@ -1,0 +1,62 @@
+//! The linear layers of BLOOM-560M (c = 1024): many rows as in training and prefill, few rows as in decode.
+#![allow(clippy::unwrap_used, clippy::print_stdout)] // a bench: wrong shapes are bugs here, and its output is for people
+
+mod ceilings;
+
+use ceilings::{Suite, Work, random};
+use kernels::linear::{self, Epilogue};
+use tensor::{DType, Tensor};
+
+/// Name, outputs n and inputs k.
+const LAYERS: [(&str, usize, usize); 4] =
+    [("qkv", 3072, 1024), ("dense", 1024, 1024), ("up", 4096, 1024), ("down", 1024, 4096)];
+const VOCABULARY: usize = 250_880;
+
+fn main() {
+    let mut suite = Suite::new();
+    for (layer, n, k) in LAYERS {
+        for t in [64, 256, 1024] {
+            many_rows(&mut suite, layer, t, n, k);
+        }
+    }
+    for dtype in [DType::F32, DType::BF16] {
+        for (layer, n, k) in LAYERS.into_iter().chain([("head", VOCABULARY, 1024)]) {
+            few_rows(&mut suite, layer, dtype, n, k);
+        }
+    }
+}
+
+fn many_rows(suite: &mut Suite, layer: &str, t: usize, n: usize, k: usize) {
+    let [x, dy] = [k, n].map(|width| random(&[t, width], 1.0));
+    let w = random(&[n, k], 0.03);
+    let [b, mut db] = [(); 2].map(|()| Tensor::zeros(&[n], DType::F32).unwrap());
+    let mut dw = Tensor::zeros(&[n, k], DType::F32).unwrap();
+    // Each of the two factors and of the products, and a second time what is added to.
+    let work =
+        |again: usize| Work { flops: 2.0 * (t * n * k) as f64, bytes: 4.0 * (t * k + n * k + t * n + again) as f64 };
+    let name = |operation: &str| format!("linear/{operation}/{layer}/t{t}");
+    suite.case(&name("forward"), work(0), || linear::forward(&x, &w, &b).unwrap());
+    if layer == "up" {
+        suite.case(&name("forward_gelu"), work(0), || linear::forward_gelu(&x, &w, &b).unwrap());
+    }
+    suite.case(&name("backward_input"), work(0), || linear::backward_input(&dy, &w).unwrap());
+    suite.case(&name("backward_weight"), work(n * k), || {
+        linear::backward_weight(&dy, &x, &mut dw, &mut db).unwrap();
+    });
+}
+
+fn few_rows(suite: &mut Suite, layer: &str, dtype: DType, n: usize, k: usize) {
+    /// In decode a layer's weights come from memory: by the time of the next token, others have filled the cache.
+    const COLD: usize = 256 << 20;
+    let (format, size) = if dtype == DType::BF16 { ("bf16", 2) } else { ("f32", 4) };
+    let copy = |_| random(&[n, k], 0.03).to_dtype(dtype).unwrap();
+    let copies: Vec<Tensor> = (0..COLD.div_ceil(n * k * size)).map(copy).collect();
+    for b in [1, 4, 8] {
+        let x = random(&[b, k], 1.0);
+        let work = Work { flops: 2.0 * (b * n * k) as f64, bytes: (n * k * size + 4 * b * (n + k)) as f64 };
+        let mut weights = copies.iter().cycle();
+        suite.case(&format!("linear/few_rows/{layer}/{format}/b{b}"), work, || {
+            linear::few_rows(&x, weights.next().unwrap(), None, Epilogue::None).unwrap()
+        });
+    }
+}
