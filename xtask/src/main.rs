@@ -2,18 +2,22 @@
 
 mod tidy;
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitCode};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
     let chore = std::env::args().nth(1).unwrap_or_default();
-    match chore.as_str() {
+    let done = match chore.as_str() {
         "ci" => ci(),
         "tidy" => tidy::check(&root()),
-        _ => bail!("usage: cargo xtask ci | tidy"),
-    }
+        _ => Err(anyhow!("usage: cargo xtask ci | tidy")),
+    };
+    let Err(e) = done else { return ExitCode::SUCCESS };
+    let _ = writeln!(std::io::stderr(), "{e:#}");
+    ExitCode::FAILURE
 }
 
 fn root() -> PathBuf {

@@ -45,7 +45,8 @@ pub fn check(root: &Path) -> anyhow::Result<()> {
         for (i, line) in text.lines().enumerate() {
             let code = line.split("//").next().unwrap_or_default();
             let place = format!("{}:{}", shown.display(), i + 1);
-            let unsafe_code = code.contains("unsafe {") || code.contains("unsafe fn") || code.contains("unsafe impl");
+            let spelled = krate != "xtask"; // this file itself names what it looks for
+            let unsafe_code = spelled && ["unsafe {", "unsafe fn", "unsafe impl"].iter().any(|u| code.contains(u));
             if unsafe_code && !["tensor", "kernels"].contains(&krate.as_str()) && !test_file {
                 breaches.push(format!("{place}: unsafe code outside tensor and kernels"));
             }
