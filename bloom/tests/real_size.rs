@@ -1,6 +1,7 @@
 //! Agreement with transformers at the size of bloom-560m, on random weights, and the cost of one training step there.
 //! `tests/scripts/real_size.py make DIR` and `… reference DIR` make the folder (2.2 GB, not in the tree);
 //! `ECOM_REAL_SIZE=DIR cargo test --release -p bloom --test real_size -- --nocapture` runs this.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)] // how a test fails and tells
 
 use std::path::PathBuf;
 use std::time::Instant;

@@ -17,7 +17,7 @@ pub struct Head<'a> {
 }
 
 impl Work for Head<'_> {
-    /// The gradients of the document's queries, keys and values [n, 3, d].
+    /// The gradients of the document's queries, keys and values `[n, 3, d]`.
     type Output = Vec<f32>;
 
     /// With P the softmax, dP = dout · vᵀ and D = Σ dout ∘ out of a row (FlashAttention-2, section 2.3.2):
@@ -91,7 +91,7 @@ struct Panels {
     key_elements: Vec<[f32; ROWS]>,
 }
 
-/// Sixteen queries, [d] each across lanes.
+/// Sixteen queries, `[d]` each across lanes.
 struct Group {
     queries: Vec<Lane>,
     dout: Vec<Lane>,

@@ -91,7 +91,7 @@ impl Layer {
     }
 }
 
-/// Adds the keys and values of `qkv` [t, 3c] to `layer` of one cache per document: a whole prompt, or one new token.
+/// Adds the keys and values of `qkv` `[t, 3c]` to `layer` of one cache per document: a whole prompt, or one new token.
 ///
 /// # Errors
 /// Shapes, dtypes or bounds that do not fit, or another number of caches than documents.

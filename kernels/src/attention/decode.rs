@@ -6,7 +6,7 @@ use crate::simd::{self, Work, fma};
 
 /// One head's attention of the last token over all keys and values, its own included.
 pub struct Token<'a> {
-    /// [d]
+    /// `[d]`
     pub out: &'a mut [f32],
     pub query: &'a [f32],
     pub keys: Rows<'a>,

@@ -15,7 +15,7 @@ pub struct Block<'a> {
 }
 
 impl Work for Block<'_> {
-    /// Output rows [n, d]; the largest score and the sum of exponentials of each [n].
+    /// Output rows `[n, d]`; the largest score and the sum of exponentials of each `[n]`.
     type Output = (Vec<f32>, Vec<[f32; 2]>);
 
     #[inline(always)]
@@ -58,9 +58,9 @@ impl Work for Block<'_> {
 
 /// Sixteen queries on their way through the keys (online softmax).
 struct Group {
-    /// [d]
+    /// `[d]`
     queries: Vec<Lane>,
-    /// The weighted sum of values [d], not yet divided by `sum`.
+    /// The weighted sum of values `[d]`, not yet divided by `sum`.
     out: Vec<Tile>,
     max: Lane,
     sum: Lane,

@@ -1,7 +1,7 @@
 //! Causal self-attention with linear biases (`ALiBi`, Press et al., arXiv:2108.12409) as BLOOM has it, without ever
 //! holding a t × t matrix (FlashAttention-2, Dao, arXiv:2307.08691), on rows packed from several documents.
 //!
-//! The fused projection `qkv` [t, 3c] is read in place: a row is [h, 3, d], the query, key and value of each head
+//! The fused projection `qkv` `[t, 3c]` is read in place: a row is `[h, 3, d]`, the query, key and value of each head
 //! (`modeling_bloom.py`, `BloomAttention._split_heads`). `bounds` are the documents' first rows and, last, t. Within a
 //! document, for query i and keys j ≤ i,
 //!
@@ -34,7 +34,7 @@ const OP: &str = "attention";
 /// Queries of one task of the forward pass.
 const QUERIES: usize = 128;
 
-/// The heads' slopes [h], as `build_alibi_tensor` of `modeling_bloom.py`, whose bases and powers are f32 too. With p the
+/// The heads' slopes `[h]`, as `build_alibi_tensor` of `modeling_bloom.py`, whose bases and powers are f32 too. With p the
 /// largest power of two ≤ h: 2^(−8/p · 1…p), then every other one of the slopes of 2p heads.
 pub fn slopes(heads: usize) -> Vec<f32> {
     let Some(log) = heads.checked_ilog2() else { return vec![] };
@@ -46,8 +46,8 @@ pub fn slopes(heads: usize) -> Vec<f32> {
     (0..heads).map(|i| slope(i) as f32).collect()
 }
 
-/// The attention's output [t, c] from `qkv` [t, 3c], and what [`backward`] wants of each row's softmax: the largest
-/// score m and Σ exp(s − m) of every head [t, 2h]. All f32. (Their usual summary, m + ln Σ, has lost digits where m is large.)
+/// The attention's output `[t, c]` from `qkv` `[t, 3c]`, and what [`backward`] wants of each row's softmax: the largest
+/// score m and Σ exp(s − m) of every head `[t, 2h]`. All f32. (Their usual summary, m + ln Σ, has lost digits where m is large.)
 ///
 /// # Errors
 /// Shapes or dtypes that do not fit, or bounds that do not ascend from 0 to t.
@@ -59,8 +59,8 @@ pub fn forward(qkv: &Tensor, bounds: &[u32], heads: usize) -> Result<(Tensor, Te
     attend(values, &shape, &sources)
 }
 
-/// The attention's output [t, c] for new tokens that follow those already cached: as [`forward`], with the keys and
-/// values of `layer` of one cache per document, to which [`append`] has added those of `qkv` [t, 3c] already.
+/// The attention's output `[t, c]` for new tokens that follow those already cached: as [`forward`], with the keys and
+/// values of `layer` of one cache per document, to which [`append`] has added those of `qkv` `[t, 3c]` already.
 ///
 /// # Errors
 /// Shapes, dtypes or bounds that do not fit, another number of caches than documents, or a cache that lacks them.
@@ -80,7 +80,7 @@ pub fn extend(qkv: &Tensor, bounds: &[u32], caches: &[&KvCache], layer: usize) -
     Ok(attend(floats(qkv)?, &shape, &sources)?.0)
 }
 
-/// The attention's output [b, c] for one new token per sequence, `qkv` [b, 3c], with the keys and values of `layer` of
+/// The attention's output `[b, c]` for one new token per sequence, `qkv` `[b, 3c]`, with the keys and values of `layer` of
 /// one cache per sequence, to which [`append`] has added the new token's already.
 ///
 /// # Errors
@@ -103,7 +103,7 @@ pub fn decode(qkv: &Tensor, caches: &[&KvCache], layer: usize) -> Result<Tensor>
     Tensor::new(&[shape.t, shape.c()], out).map_err(of(OP))
 }
 
-/// The gradient `dqkv` [t, 3c] from `dout` [t, c] and what [`forward`] was given (`qkv`) and gave (`out`, `stats`).
+/// The gradient `dqkv` `[t, 3c]` from `dout` `[t, c]` and what [`forward`] was given (`qkv`) and gave (`out`, `stats`).
 ///
 /// # Errors
 /// Shapes or dtypes that do not fit, or bounds that do not ascend from 0 to t.

@@ -5,7 +5,7 @@ use tensor::{DType, Tensor};
 use super::{KvCache, append, backward, decode, extend, forward, slopes};
 use crate::spec::{Arith, EXACT, NAIVE, assert_close, f32s, gradient, max_error, random, tolerance};
 
-/// Rows of documents, packed: `lengths` of them, `qkv` [t, h, 3, d], `dout` [t, h, d].
+/// Rows of documents, packed: `lengths` of them, `qkv` `[t, h, 3, d]`, `dout` `[t, h, d]`.
 #[derive(Debug)]
 struct Pack {
     lengths: Vec<usize>,
@@ -81,7 +81,7 @@ impl Pack {
         self.reference(EXACT, 0)
     }
 
-    /// Of every document: out [t, c], log-sum-exp [t, h] (unlike the kernel's), and dq, dk and dv [t, c].
+    /// Of every document: out `[t, c]`, log-sum-exp `[t, h]` (unlike the kernel's), and dq, dk and dv `[t, c]`.
     fn reference(&self, a: Arith, order: usize) -> [Vec<f64>; 5] {
         let mut all: [Vec<f64>; 5] = Default::default();
         for i in 0..self.lengths.len() {
@@ -152,7 +152,7 @@ fn bits(x: &Tensor) -> Vec<u32> {
     x.values::<f32>().unwrap().iter().map(|x| x.to_bits()).collect()
 }
 
-/// Query, key or value of [t, h, 3, d] as [t, c].
+/// Query, key or value of `[t, h, 3, d]` as `[t, c]`.
 fn part(x: &Tensor, d: usize, part: usize) -> Vec<f32> {
     x.values::<f32>().unwrap().chunks_exact(d).skip(part).step_by(3).flatten().copied().collect()
 }

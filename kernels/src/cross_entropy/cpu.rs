@@ -7,7 +7,7 @@ const LANES: usize = 16;
 /// Logits whose exponentials are summed in f32, lane by lane, before the sum goes to f64.
 const BLOCK: usize = 1024;
 
-/// The loss of one row of logits [v].
+/// The loss of one row of logits `[v]`.
 pub struct Loss<'a> {
     pub logits: &'a [f32],
     pub target: usize,
@@ -51,7 +51,7 @@ impl Work for Loss<'_> {
     }
 }
 
-/// Turns one row of logits [v] into scale · softmax.
+/// Turns one row of logits `[v]` into scale · softmax.
 pub struct Gradient<'a> {
     pub logits: &'a mut [f32],
     pub softmax: Softmax,

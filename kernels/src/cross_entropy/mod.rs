@@ -1,4 +1,4 @@
-//! The language model's head and its loss in one: logits = hidden · tableᵀ with the (tied) embedding table [v, c], and
+//! The language model's head and its loss in one: logits = hidden · tableᵀ with the (tied) embedding table `[v, c]`, and
 //! for each row the cross entropy with its target, log Σ exp(logits) − logits(target), in nats.
 //!
 //! With BLOOM's vocabulary of 250,880 a row of logits is 980 KiB. They are computed for a chunk of rows at a time and
@@ -27,8 +27,8 @@ fn chunk_rows(v: usize) -> usize {
     (1usize << 28).checked_div(4 * v).unwrap_or(0).clamp(16, 1024)
 }
 
-/// The loss of each row in nats [r], of `hidden` [r, c] (f32) under the head `table` [v, c] (f32 or bf16) with the ids
-/// `targets` [r].
+/// The loss of each row in nats `[r]`, of `hidden` `[r, c]` (f32) under the head `table` `[v, c]` (f32 or bf16) with the ids
+/// `targets` `[r]`.
 ///
 /// # Errors
 /// Shapes or dtypes that do not fit, or a target that is not below v.
@@ -46,8 +46,8 @@ pub fn forward(hidden: &Tensor, table: &Tensor, targets: &[u32]) -> Result<Vec<f
     Ok(losses)
 }
 
-/// The loss of each row in nats [r], as [`forward`], and the gradients of `scale` · Σ losses: by `hidden`, returned
-/// [r, c]; by the table, added to `dtable` [v, c], f32.
+/// The loss of each row in nats `[r]`, as [`forward`], and the gradients of `scale` · Σ losses: by `hidden`, returned
+/// `[r, c]`; by the table, added to `dtable` `[v, c]`, f32.
 ///
 /// # Errors
 /// Shapes or dtypes that do not fit, or a target that is not below v.
@@ -82,7 +82,7 @@ pub fn forward_backward(
     Ok((losses, Tensor::new(&[targets.len(), c], dhidden).map_err(of(OP))?))
 }
 
-/// The logits [b, v] of a few rows `hidden` [b, c] (f32) under the head `table` [v, c] (f32 or bf16), to sample from.
+/// The logits `[b, v]` of a few rows `hidden` `[b, c]` (f32) under the head `table` `[v, c]` (f32 or bf16), to sample from.
 ///
 /// # Errors
 /// Shapes or dtypes that do not fit.

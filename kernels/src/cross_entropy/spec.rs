@@ -22,7 +22,7 @@ fn case([r, c, v]: [usize; 3], [scale, offset]: [f64; 2], seed: u64) -> Case {
     Case { r, c, v, hidden, table, targets, scale: 0.125 }
 }
 
-/// Losses [r], dhidden [r, c], dtable [v, c].
+/// Losses `[r]`, dhidden `[r, c]`, dtable `[v, c]`.
 fn reference(case: &Case, a: Arith) -> [Vec<f64>; 3] {
     let Case { c, v, scale, .. } = *case;
     let (mut losses, mut dhidden) = (vec![], vec![0.0; case.hidden.len()]);

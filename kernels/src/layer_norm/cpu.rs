@@ -4,14 +4,14 @@ use rayon::prelude::*;
 
 use crate::simd::{self, Work, fma};
 
-/// What the normalised rows are multiplied by and moved by, [c] each, and the variance's guard.
+/// What the normalised rows are multiplied by and moved by, `[c]` each, and the variance's guard.
 pub struct Affine<'a> {
     pub gamma: &'a [f32],
     pub beta: &'a [f32],
     pub eps: f32,
 }
 
-/// Rows to differentiate: `dy` and `x` [t, c], `stats` [t, 2], `gamma` [c].
+/// Rows to differentiate: `dy` and `x` `[t, c]`, `stats` `[t, 2]`, `gamma` `[c]`.
 pub struct Rows<'a> {
     pub dy: &'a [f32],
     pub x: &'a [f32],
@@ -24,7 +24,7 @@ const LANES: usize = 16;
 /// Rows of one job. Part of the result: the gradients of gamma and beta are summed within such chunks, then over them.
 const CHUNK: usize = 16;
 
-/// The normalised rows [t, c] and their stats [t, 2].
+/// The normalised rows `[t, c]` and their stats `[t, 2]`.
 pub fn forward(x: &[f32], affine: &Affine) -> (Vec<f32>, Vec<f32>) {
     let c = affine.gamma.len();
     let (mut y, mut stats) = (vec![0.0; x.len()], vec![0.0; rows(x, c) * 2]);
@@ -39,7 +39,7 @@ pub fn forward(x: &[f32], affine: &Affine) -> (Vec<f32>, Vec<f32>) {
     (y, stats)
 }
 
-/// The sums x + residual [t, c], their normalised rows [t, c], and stats [t, 2].
+/// The sums x + residual `[t, c]`, their normalised rows `[t, c]`, and stats `[t, 2]`.
 pub fn add_forward(x: &[f32], residual: &[f32], affine: &Affine) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
     let c = affine.gamma.len();
     let (mut sum, mut y, mut stats) = (vec![0.0; x.len()], vec![0.0; x.len()], vec![0.0; rows(x, c) * 2]);
@@ -60,7 +60,7 @@ pub fn add_forward(x: &[f32], residual: &[f32], affine: &Affine) -> (Vec<f32>, V
     (sum, y, stats)
 }
 
-/// The gradient of the rows [t, c]; the gradients of gamma and beta are added to `dgamma` and `dbeta` [c].
+/// The gradient of the rows `[t, c]`; the gradients of gamma and beta are added to `dgamma` and `dbeta` `[c]`.
 pub fn backward(rows: &Rows, dgamma: &mut [f32], dbeta: &mut [f32]) -> Vec<f32> {
     let c = rows.gamma.len();
     let mut dx = vec![0.0; rows.x.len()];

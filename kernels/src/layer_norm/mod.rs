@@ -20,13 +20,13 @@ const OP: &str = "layer_norm";
 /// What [`forward`] gives.
 #[derive(Clone, Debug)]
 pub struct Normed {
-    /// The normalised rows [t, c], f32.
+    /// The normalised rows `[t, c]`, f32.
     pub y: Tensor,
-    /// Each row's mean and 1 / √(variance + eps) [t, 2], f32.
+    /// Each row's mean and 1 / √(variance + eps) `[t, 2]`, f32.
     pub stats: Tensor,
 }
 
-/// Normalises the rows of `x` [t, c] (f32); `gamma` and `beta` [c] are f32 or bf16.
+/// Normalises the rows of `x` `[t, c]` (f32); `gamma` and `beta` `[c]` are f32 or bf16.
 ///
 /// # Errors
 /// Shapes or dtypes that do not fit.
@@ -38,7 +38,7 @@ pub fn forward(x: &Tensor, gamma: &Tensor, beta: &Tensor, eps: f32) -> Result<No
     Ok(Normed { y: tensor([t, c], y)?, stats: tensor([t, 2], stats)? })
 }
 
-/// `x + residual` [t, c] and its normalised rows, in one pass.
+/// `x + residual` `[t, c]` and its normalised rows, in one pass.
 ///
 /// # Errors
 /// Shapes or dtypes that do not fit.
@@ -51,8 +51,8 @@ pub fn add_forward(x: &Tensor, residual: &Tensor, gamma: &Tensor, beta: &Tensor,
     Ok((tensor([t, c], sum)?, Normed { y: tensor([t, c], y)?, stats: tensor([t, 2], stats)? }))
 }
 
-/// The gradient `dx` [t, c] of the rows `x` [t, c] that were normalised, from `dy` [t, c] and the `stats` [t, 2] of
-/// [`forward`]. The gradients of gamma and beta are added to `dgamma` and `dbeta` [c], f32.
+/// The gradient `dx` `[t, c]` of the rows `x` `[t, c]` that were normalised, from `dy` `[t, c]` and the `stats` `[t, 2]` of
+/// [`forward`]. The gradients of gamma and beta are added to `dgamma` and `dbeta` `[c]`, f32.
 ///
 /// # Errors
 /// Shapes or dtypes that do not fit.

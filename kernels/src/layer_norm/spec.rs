@@ -7,7 +7,7 @@ use crate::spec::{Arith, EXACT, NAIVE, assert_close, f32s, gradient, max_error, 
 
 const EPS: f32 = 1e-5;
 
-/// `y` [t, c], mean [t] and 1 / standard deviation [t].
+/// `y` `[t, c]`, mean `[t]` and 1 / standard deviation `[t]`.
 fn forward(x: &[f64], gamma: &[f64], beta: &[f64], a: Arith) -> (Vec<f64>, Vec<f64>, Vec<f64>) {
     let c = gamma.len() as f64;
     let (mut y, mut means, mut inverses) = (vec![], vec![], vec![]);
@@ -26,7 +26,7 @@ fn forward(x: &[f64], gamma: &[f64], beta: &[f64], a: Arith) -> (Vec<f64>, Vec<f
     (y, means, inverses)
 }
 
-/// `dx` [t, c], `dgamma` [c], `dbeta` [c]; the last two added to what is given.
+/// `dx` `[t, c]`, `dgamma` `[c]`, `dbeta` `[c]`; the last two added to what is given.
 fn backward(dy: &[f64], x: &[f64], gamma: &[f64], added: [&[f64]; 2], a: Arith) -> [Vec<f64>; 3] {
     let c = gamma.len();
     let (_, means, inverses) = forward(x, gamma, &vec![0.0; c], a);

@@ -1,4 +1,4 @@
-//! Choosing the next token from logits [v], as Hugging Face's `generation/logits_process.py`: the repetition penalty is a
+//! Choosing the next token from logits `[v]`, as Hugging Face's `generation/logits_process.py`: the repetition penalty is a
 //! processor of its own ([`penalize`]); then temperature, top-k, top-p and min-p in this order ([`sample`]), each on what the
 //! one before has left. Randomness comes from outside, as a number in [0, 1) of a [`Philox`] stream.
 

@@ -7,7 +7,7 @@ use crate::spec::{f32s, random};
 /// Draws of one distribution.
 const DRAWS: u64 = 4000;
 
-/// What the settings leave, by the text of Hugging Face's warpers: probabilities [v], 0 for what is filtered.
+/// What the settings leave, by the text of Hugging Face's warpers: probabilities `[v]`, 0 for what is filtered.
 fn reference(logits: &[f32], settings: &Sampling) -> Vec<f64> {
     let mut scores: Vec<f64> = logits.iter().map(|&x| f64::from(x) / f64::from(settings.temperature)).collect();
     let softmax = |scores: &[f64]| -> Vec<f64> {
