@@ -174,10 +174,11 @@ impl Bloom {
         beams: usize,
         length_penalty: f32,
     ) -> Result<Vec<Vec<Completion>>> {
-        let mut done = vec![Vec::new(); prompts.len()];
         if settings.max_new_tokens == 0 {
-            return Ok(done);
+            let blank = Completion { ids: Vec::new(), score: Some(0.0), finish: Finish::Length };
+            return Ok(vec![vec![blank; settings.answers]; prompts.len()]);
         }
+        let mut done = vec![Vec::new(); prompts.len()];
         let mut waiting: VecDeque<usize> = (0..prompts.len()).collect();
         let mut running: Vec<Searching> = Vec::new();
         let v = self.vocab();
@@ -278,7 +279,7 @@ impl Generation {
             }
             Decoding::Greedy => Ok(()),
             Decoding::Beam { beams, length_penalty } => {
-                if *beams == 0 || 2 * *beams > self.limit {
+                if *beams == 0 || *beams > self.limit / 2 {
                     return wrong(format!("beams: wanted 1 to half the vocabulary, found {beams}"));
                 }
                 if self.answers > *beams {

@@ -33,6 +33,8 @@ pub struct Plan {
 impl Plan {
     /// The memory that a job needs on a CPU.
     pub fn new(config: &Config, job: PlanFor) -> Self {
+        // Numbers beyond reason, which anyone can ask for, stay large instead of wrapping around.
+        let times = |factors: &[u64]| factors.iter().fold(1u64, |product, &f| product.saturating_mul(f));
         let p = config.parameters() as u64;
         let (c, v, l) = (config.hidden as u64, config.vocab as u64, config.layers as u64);
         let h = config.heads as u64;
@@ -41,18 +43,18 @@ impl Plan {
                 let (t, r) = (tokens as u64, targets as u64);
                 // Kept by one block's tape, per token: input, two norms and the sum between (4c), qkv (3c), attention's
                 // output (c), the wide layer before and after GELU (8c), statistics and log-sum-exp.
-                let block = t * (16 * c + h + 4) * 4;
+                let block = times(&[t, 16 * c + h + 4, 4]);
                 // The backward pass holds, at its widest, the gradients of the wide layer's two values and of its input.
-                let working = t * 10 * c * 4;
+                let working = times(&[t, 10 * c, 4]);
                 let kept = match recompute {
-                    Recompute::Keep => l * block,
-                    Recompute::Again => l * t * c * 4 + block,
+                    Recompute::Keep => times(&[l, block]),
+                    Recompute::Again => times(&[l, t, c, 4]).saturating_add(block),
                 };
                 vec![
                     ("weights (f32)", p * 4),
                     ("gradients (f32)", p * 4),
                     ("AdamW moments (f32)", p * 8),
-                    ("activations", kept + working),
+                    ("activations", kept.saturating_add(working)),
                     ("logits of a chunk", chunk_rows(v).min(r.max(1)) * v * 4),
                 ]
             }
@@ -60,9 +62,9 @@ impl Plan {
                 let (b, t) = (batch as u64, tokens as u64);
                 vec![
                     ("weights", p * weight_size as u64),
-                    ("keys and values (f32)", b * t * l * 2 * c * 4),
-                    ("activations", (b * t).min(4096 + t) * 12 * c * 4),
-                    ("logits", 2 * b * v * 4),
+                    ("keys and values (f32)", times(&[b, t, l, 2 * c, 4])),
+                    ("activations", times(&[b.saturating_mul(t).min(t.saturating_add(4096)), 12 * c, 4])),
+                    ("logits", times(&[2, b, v, 4])),
                 ]
             }
         };
@@ -71,7 +73,7 @@ impl Plan {
 
     /// All parts together, in bytes.
     pub fn total(&self) -> u64 {
-        self.parts.iter().map(|(_, bytes)| bytes).sum()
+        self.parts.iter().fold(0, |sum: u64, (_, bytes)| sum.saturating_add(*bytes))
     }
 }
 

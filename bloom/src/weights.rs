@@ -77,6 +77,9 @@ impl Bloom {
             if t.shape() != shape {
                 return Err(wrong(format!("{name}: wanted {shape:?}, found {:?}", t.shape())));
             }
+            if t.dtype() == DType::U32 {
+                return Err(wrong(format!("{name}: wanted F32, BF16 or F16, found U32")));
+            }
             // Norms and biases are small and used as f32 everywhere.
             tensors.push(if shape.len() == 1 { t.to_dtype(DType::F32)? } else { t });
         }

@@ -97,7 +97,9 @@ impl Found {
 
     /// Refuses to go on with other data or with settings that would change the result, naming each.
     pub fn must_fit(&self, recipe: &Recipe, data_sha256: &str) -> anyhow::Result<()> {
-        let (was, now) = (serde_json::to_value(&self.state.recipe)?, serde_json::to_value(recipe)?);
+        // By way of text, so that an f32 shows as it was given and not as the f64 nearest to it.
+        let value = |r: &Recipe| serde_json::from_str::<serde_json::Value>(&serde_json::to_string(r)?);
+        let (was, now) = (value(&self.state.recipe)?, value(recipe)?);
         let mut changes = Vec::new();
         if let (Some(was), Some(now)) = (was.as_object(), now.as_object()) {
             for (key, value) in now {

@@ -51,6 +51,7 @@ pub struct EvalArgs {
 
 /// Runs `ecom eval`.
 pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
+    args.decoding.check(1)?;
     let mut sets = Vec::new();
     for path in &args.sets {
         sets.extend(eval_set::read(path, args.candidate_seed)?);
@@ -65,8 +66,8 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
     let answers = match &args.predictions {
         Some(path) => read_answers(path, &sets)?,
         None => {
-            let longest = args.prompt_tokens + args.decoding.max_new_tokens;
-            let (model, text) = args.model.load(args.decoding.batch, longest)?;
+            let longest = args.prompt_tokens.saturating_add(args.decoding.max_new_tokens);
+            let (model, text) = args.model.load(args.decoding.side_by_side(1), longest)?;
             answer(&model, &text, &sets, &args.decoding, args.prompt_tokens)?
         }
     };
@@ -94,7 +95,7 @@ pub fn answer(
     for set in sets {
         let mut answers = Vec::with_capacity(set.items.len());
         // A few batches at a time, so that progress shows; how items are grouped changes no answer.
-        for items in set.items.chunks(4 * decoding.batch) {
+        for items in set.items.chunks(decoding.batch.saturating_mul(4)) {
             let mut prompts = items.iter().map(|i| text.encode(&i.prompt)).collect::<anyhow::Result<Vec<_>>>()?;
             prompts.iter_mut().for_each(|p| drop(p.drain(..p.len().saturating_sub(prompt_tokens))));
             let completions = model.generate(&prompts, &settings, &mut |_, _, _| true)?;

@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use bloom::{Bloom, Decoding, Dtype, Finish, Generation, Plan, PlanFor};
 use clap::Args;
 use ecominstruct::instruction::Instruction;
@@ -131,7 +131,29 @@ impl ModelArgs {
     }
 }
 
+/// Answers to one prompt at most: the draws of each have a stream of their own, numbered in 20 bits.
+const MOST_ANSWERS: usize = 1 << 20;
+
 impl DecodingArgs {
+    /// Refuses numbers that make no sense before anything is loaded for them.
+    ///
+    /// # Errors
+    /// No batch; no answers, or more than can be told apart.
+    pub fn check(&self, answers: usize) -> anyhow::Result<()> {
+        if self.batch == 0 {
+            bail!("batch: wanted at least 1, found 0");
+        }
+        if !(1..=MOST_ANSWERS).contains(&answers) {
+            bail!("answers: wanted 1 to {MOST_ANSWERS}, found {answers}");
+        }
+        Ok(())
+    }
+
+    /// Sequences that are held at a time: a batch, or all answers to one prompt where those are more.
+    pub fn side_by_side(&self, answers: usize) -> usize {
+        self.batch.max(answers).max(self.beams.unwrap_or(0))
+    }
+
     /// The settings for `model`'s generation.
     pub fn settings(&self, text: &Text, answers: usize) -> Generation {
         let draws = self.temperature.is_some() || self.top_k.is_some() || self.top_p.is_some() || self.min_p.is_some();
@@ -164,6 +186,7 @@ pub fn run(args: &GenerateArgs) -> anyhow::Result<()> {
     if args.stop.iter().any(String::is_empty) {
         bail!("--stop: wanted some text, found none");
     }
+    args.decoding.check(args.answers)?;
     let questions = match &args.from {
         Some(path) => read_questions(path)?,
         None => {
@@ -178,7 +201,10 @@ pub fn run(args: &GenerateArgs) -> anyhow::Result<()> {
         }
     };
     let longest = questions.iter().map(|q| q.text.len()).max().unwrap_or(0);
-    let (model, text) = args.model.load(args.decoding.batch, longest.min(2048) + args.decoding.max_new_tokens)?;
+    let (model, text) = args.model.load(
+        args.decoding.side_by_side(args.answers),
+        longest.min(2048).saturating_add(args.decoding.max_new_tokens),
+    )?;
     let settings = args.decoding.settings(&text, args.answers);
     let prompts = questions.iter().map(|q| text.encode(&q.text)).collect::<anyhow::Result<Vec<_>>>()?;
 
@@ -263,7 +289,9 @@ fn read_questions(path: &Path) -> anyhow::Result<Vec<Question>> {
             continue;
         }
         let at = i + 1;
-        let value: Option<Value> = serde_json::from_slice(line.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(line)).ok();
+        let line = str::from_utf8(line)
+            .map_err(|e| anyhow!("{name}:{at}: invalid UTF-8 at byte {} of the line", e.valid_up_to()))?;
+        let value: Option<Value> = serde_json::from_str(line.strip_prefix('\u{feff}').unwrap_or(line)).ok();
         let raw = value.as_ref().and_then(|v| v.get("text")).and_then(Value::as_str);
         let id = value.as_ref().and_then(|v| v.get("id")).cloned().unwrap_or_else(|| json!(format!("line {at}")));
         let text = match (raw, value.clone()) {
@@ -273,7 +301,7 @@ fn read_questions(path: &Path) -> anyhow::Result<Vec<Question>> {
             }
             (None, None) => {
                 // Not JSON: the reader of instructions knows how to say so.
-                data::parse_line(&String::from_utf8_lossy(line), &name, at)?;
+                data::parse_line(line, &name, at)?;
                 bail!("{name}:{at}: wanted a JSON object");
             }
         };

@@ -32,10 +32,10 @@ use crate::report::say;
 #[command(
     version,
     max_term_width = 100,
-    after_help = "Results go to stdout, everything else to stderr.\n\
-                  Exit codes: 0 success; 2 wrong arguments, configuration or data; 3 not enough memory; 4 a disk that is full\n\
-                  or a file that may not be written; 5 the output folder is in use; 130 and 143 ended by a signal, with a\n\
-                  checkpoint. Colour is left out where NO_COLOR is set."
+    after_help = "Results go to stdout, everything else to stderr. Colour is left out where NO_COLOR is set.\n\
+                  Exit codes: 0 success; 2 wrong arguments, configuration or data; 3 not enough memory;\n\
+                  4 a disk that is full or a file that may not be written; 5 the output folder is in use;\n\
+                  130 and 143 ended by a signal, with a checkpoint; 141 whoever read stdout stopped reading."
 )]
 struct Ecom {
     /// Threads to compute with [default: all cores]

@@ -16,7 +16,18 @@ pub fn available() -> Option<u64> {
         .map(|max| max.saturating_sub(number("/sys/fs/cgroup/memory.current").unwrap_or(0)));
     let own = std::fs::read_to_string("/proc/self/limits").ok().and_then(|text| {
         let line = text.lines().find_map(|l| l.strip_prefix("Max address space"))?;
-        line.split_whitespace().next()?.parse::<u64>().ok()
+        let limit = line.split_whitespace().next()?.parse::<u64>().ok()?;
+        // The limit counts what is reserved, not what is used: stacks and the allocator's arenas among it.
+        let status = std::fs::read_to_string("/proc/self/status").ok()?;
+        let taken = status
+            .lines()
+            .find_map(|l| l.strip_prefix("VmSize:"))?
+            .trim()
+            .strip_suffix("kB")?
+            .trim()
+            .parse::<u64>()
+            .ok()?;
+        Some(limit.saturating_sub(taken.saturating_mul(1024)))
     });
     [system, group, own].into_iter().flatten().min()
 }

@@ -1,6 +1,7 @@
 //! `ecom train`: from instruction files, or the demo shop, to a trained model.
 
 use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -88,11 +89,16 @@ pub fn run(args: TrainArgs) -> anyhow::Result<u8> {
 fn prepare_output(output: &Path, resume: bool, overwrite: bool) -> anyhow::Result<File> {
     std::fs::create_dir_all(output).map_err(tensor::Error::io("create the folder", output))?;
     let path = output.join(".lock");
-    let lock = File::create(&path).map_err(tensor::Error::io("create", &path))?;
+    let open = File::options().read(true).write(true).create(true).truncate(false).open(&path);
+    let mut lock = open.map_err(tensor::Error::io("create", &path))?;
     if lock.try_lock().is_err() {
-        let message = format!("{}: another process is training here", output.display());
+        let pid = std::fs::read_to_string(&path).unwrap_or_default();
+        let message = format!("{}: another process is training here (pid {})", output.display(), pid.trim());
         return Err(Failure { code: failure::LOCKED, message }.into());
     }
+    lock.set_len(0)
+        .and_then(|()| writeln!(lock, "{}", std::process::id()))
+        .map_err(tensor::Error::io("write", &path))?;
     durable::sweep(output)?;
     if resume {
         return Ok(lock);
@@ -246,7 +252,7 @@ impl Recipe {
     }
 
     fn total_steps(&self, n: usize) -> u64 {
-        let all = self.epochs * self.steps_per_epoch(n);
+        let all = self.epochs.saturating_mul(self.steps_per_epoch(n));
         self.steps.map_or(all, |s| s.min(all))
     }
 }

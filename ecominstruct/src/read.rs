@@ -96,11 +96,11 @@ pub enum Fault {
 
 /// A [`Fault`] with its place.
 #[derive(Debug, thiserror::Error)]
-#[error("{file}:{line}: {fault}")]
+#[error("{file}{}: {fault}", if *line == 0 { String::new() } else { format!(":{line}") })]
 pub struct ReadError {
     /// Name of the file, as given.
     pub file: String,
-    /// Line, from 1.
+    /// Line, from 1; 0 where the file could not be opened.
     pub line: usize,
     /// What is wrong.
     pub fault: Fault,
