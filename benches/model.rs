@@ -1,5 +1,5 @@
 //! Whole models: a training step, prefill, a decoded token. A small shape to train from scratch; BLOOM-560M's, which takes
-//! 9 GiB and minutes, with `ECOM_BENCH_560M=1`. Random weights: speed does not depend on them.
+//! about 12 GiB and many minutes, with `ECOM_BENCH_560M=1`. Random weights: speed does not depend on them.
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // a bench: wrong shapes are bugs here, and its output is for people
 
 mod ceilings;

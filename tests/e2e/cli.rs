@@ -16,7 +16,10 @@ fn help_teaches() {
     let dir = dir.path();
     snapshot("help", &ecom(dir, "--help"));
     for (command, parts) in [
-        ("train", ["Examples:", "ecom train --config run.toml --resume", "[default: 2e-5; new model: 2e-3; demo: 3e-3]"]),
+        (
+            "train",
+            ["Examples:", "ecom train --config run.toml --resume", "[default: 2e-5; new model: 2e-3; demo: 3e-3]"],
+        ),
         ("generate", ["Examples:", "--from", "[default: runs/demo/model, which `ecom train` makes]"]),
         ("eval", ["Examples:", "--predictions", "--json"]),
         ("plan", ["560m, 1b1, 1b7, 3b, 7b1", "--tokens", "--json"]),
@@ -30,7 +33,7 @@ fn help_teaches() {
         // Every flag is explained: beside it, or on the line below.
         let all: Vec<&str> = help.out.lines().collect();
         for (i, line) in all.iter().enumerate().filter(|(_, l)| l.trim_start().starts_with("--")) {
-            let beside = line.trim().splitn(2, "  ").nth(1).is_some_and(|text| !text.trim().is_empty());
+            let beside = line.trim().split_once("  ").is_some_and(|(_, text)| !text.trim().is_empty());
             let below = all.get(i + 1).is_some_and(|next| next.starts_with("          ") && !next.trim().is_empty());
             assert!(beside || below, "{command}: {line:?} says nothing");
         }

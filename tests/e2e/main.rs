@@ -3,6 +3,7 @@
 
 // Everything here is test code, which may stop at once; the lint table excuses only functions marked as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
+#![allow(clippy::format_collect, clippy::type_complexity)] // tables of damages, spelled where they are read
 
 mod cli;
 mod faults;
@@ -155,7 +156,7 @@ fn rows(n: usize) -> Vec<Value> {
             1 => ("F02", "EXT", "brand extraction", "Name the brand.", brand.to_string()),
             _ => ("F03", "GEN", "title", "Write a short title.", format!("{colour} {thing} by {brand}")),
         };
-        let candidates: &[&str] = if i % 3 == 0 { &colours } else { &[] };
+        let candidates: &[&str] = if i.is_multiple_of(3) { &colours } else { &[] };
         json!({
             "id": format!("row-{i:02}"), "task": task, "paradigm": paradigm, "description": description,
             "prompt": prompt, "input": input, "candidates": candidates, "output": output,
