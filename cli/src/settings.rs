@@ -37,7 +37,7 @@ pub struct Settings {
     /// New model: size of the tokenizer trained for it
     #[arg(long, value_name = "N", help_heading = "New model")]
     pub vocab: Option<usize>,
-    /// Passes over the data [default: 3; demo: 4]
+    /// Passes over the data [default: 3]
     #[arg(long, value_name = "N", help_heading = "Optimisation")]
     pub epochs: Option<u64>,
     /// Stop after this many steps; the schedule follows
@@ -247,7 +247,7 @@ impl Settings {
             skip_bad_rows: self.skip_bad_rows.unwrap_or(0),
             recipe: Recipe {
                 new_model,
-                epochs: self.epochs.unwrap_or(if demo { 4 } else { 3 }),
+                epochs: self.epochs.unwrap_or(3),
                 steps: self.steps,
                 batch: self.batch.unwrap_or(if demo {
                     8
