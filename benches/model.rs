@@ -123,6 +123,7 @@ fn greedy(model: &Bloom, batch: usize, max_new_tokens: usize) -> Generation {
         limit: model.vocab(),
         repetition_penalty: 1.0,
         seed: 1,
+        first: 0,
         batch,
     }
 }

@@ -39,6 +39,8 @@ pub struct Generation {
     pub repetition_penalty: f32,
     /// Keys the random draws, together with the prompt's place and the answer's.
     pub seed: u64,
+    /// The place of the first prompt: 0, or how many were answered before where all are answered in several calls.
+    pub first: u64,
     /// Sequences that run side by side. The answers do not depend on it.
     pub batch: usize,
 }
@@ -90,7 +92,8 @@ impl Bloom {
     /// ends that answer by returning `false`. Neither the batch size nor the other prompts change an answer.
     ///
     /// # Errors
-    /// An empty prompt, an id at or beyond the vocabulary, or settings that make no sense.
+    /// An empty prompt, an id at or beyond the vocabulary, settings that make no sense, or weights so large that the
+    /// logits overflow.
     pub fn generate(
         &self,
         prompts: &[Vec<u32>],
@@ -159,8 +162,9 @@ impl Bloom {
             let last: Vec<u32> = running.iter().filter_map(|s| s.ids.last().copied()).collect();
             let mut caches: Vec<&mut KvCache> = running.iter_mut().map(|s| &mut s.cache).collect();
             let logits = self.decode(&last, &mut caches)?;
+            let logits = finite(logits.values::<f32>().map_err(Error::Tensor)?)?;
             let each = std::mem::take(&mut running).into_iter();
-            for (s, logits) in each.zip(logits.values::<f32>().map_err(Error::Tensor)?.chunks_exact(self.vocab())) {
+            for (s, logits) in each.zip(logits.chunks_exact(self.vocab())) {
                 take(&mut running, s, logits);
             }
         }
@@ -190,7 +194,7 @@ impl Bloom {
                 let last: Vec<u32> = running.iter().flat_map(|s| s.search.last_tokens()).collect();
                 let mut caches: Vec<&mut KvCache> = running.iter_mut().flat_map(|s| s.caches.iter_mut()).collect();
                 let logits = self.decode(&last, &mut caches)?;
-                let mut rest = logits.values::<f32>().map_err(Error::Tensor)?;
+                let mut rest = finite(logits.values::<f32>().map_err(Error::Tensor)?)?;
                 for s in &mut running {
                     let (own, others) = rest.split_at(s.caches.len() * v);
                     rest = others;
@@ -226,7 +230,16 @@ impl Bloom {
         }
         let mut caches: Vec<KvCache> = which.iter().map(|_| self.cache()).collect();
         let logits = self.prefill(&ids, &bounds, &mut caches.iter_mut().collect::<Vec<_>>())?;
-        Ok((logits.values::<f32>().map_err(Error::Tensor)?.to_vec(), caches))
+        Ok((finite(logits.values::<f32>().map_err(Error::Tensor)?)?.to_vec(), caches))
+    }
+}
+
+/// The logits, if all are numbers: of others no token is the likeliest.
+fn finite(logits: &[f32]) -> Result<&[f32]> {
+    if logits.iter().all(|x| x.is_finite()) {
+        Ok(logits)
+    } else {
+        Err(Error::Input("the model's logits are not finite numbers: its weights overflow".into()))
     }
 }
 
@@ -316,7 +329,7 @@ impl Generation {
         self.process(&mut logits, &s.ids);
         match &self.decoding {
             Decoding::Sample(sampling) => {
-                let stream = (s.prompt as u64) << 20 | s.answer as u64;
+                let stream = (self.first + s.prompt as u64) << 20 | s.answer as u64;
                 let draw = Philox::new(self.seed, stream).uniform((s.ids.len() - s.start) as u64);
                 sample::sample(&logits, sampling, draw)
             }

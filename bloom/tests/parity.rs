@@ -89,6 +89,7 @@ impl Fixture {
             limit: self.json["tokenizer_size"].as_u64().unwrap() as usize,
             repetition_penalty: 1.0,
             seed: 0,
+            first: 0,
             batch,
         }
     }

@@ -69,6 +69,7 @@ fn logits_and_greedy_ids_agree_with_transformers() {
         limit: model.vocab(),
         repetition_penalty: 1.0,
         seed: 0,
+        first: 0,
         batch: 1,
     };
     let started = Instant::now();

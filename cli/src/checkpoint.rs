@@ -60,6 +60,8 @@ pub fn save(output: &Path, trainer: &Trainer, text: &Text, state: &State, keep: 
     folder.commit_replacing()?;
 
     let mut all = list(output)?;
+    // Newer ones were passed over when this run began: they are broken, and do not count.
+    all.retain(|(step, _)| *step <= state.step);
     all.sort_unstable_by_key(|(step, _)| std::cmp::Reverse(*step));
     for (_, old) in all.into_iter().skip(keep) {
         std::fs::remove_dir_all(&old).with_context(|| format!("{}: cannot remove", old.display()))?;
@@ -133,7 +135,7 @@ fn list(output: &Path) -> anyhow::Result<Vec<(u64, PathBuf)>> {
         let entry = entry.with_context(cannot)?;
         let name = entry.file_name();
         let step = name.to_str().and_then(|n| n.strip_prefix("checkpoint-")).and_then(|n| n.parse().ok());
-        if let Some(step) = step {
+        if let (Some(step), true) = (step, entry.path().is_dir()) {
             found.push((step, entry.path()));
         }
     }

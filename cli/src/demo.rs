@@ -16,6 +16,9 @@ use crate::generate::DecodingArgs;
 use crate::report::say;
 use crate::text::Text;
 
+/// The last file that a finished demo leaves in its output folder.
+pub const LAST_FILE: &str = "heldout-task.jsonl";
+
 /// The demo shop's instructions.
 pub struct Demo(DemoData);
 
@@ -51,7 +54,7 @@ impl Demo {
             seen_results.len()
         );
         out.push_str(&samples(&seen, &seen_answers));
-        for (name, rows) in [("heldout.jsonl", &self.0.heldout_seen), ("heldout-task.jsonl", &self.0.heldout_task)] {
+        for (name, rows) in [("heldout.jsonl", &self.0.heldout_seen), (LAST_FILE, &self.0.heldout_task)] {
             tensor::durable::write(&output.join(name), |file| {
                 rows.iter().try_for_each(|row| writeln!(file, "{}", serde_json::to_string(row)?))
             })?;

@@ -1,6 +1,6 @@
 //! `ecom eval`: a model's answers, or answers made elsewhere, scored beside answers that need no model.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use ecominstruct::score::{legacy, strict};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::generate::{DecodingArgs, ModelArgs};
+use crate::generate::{DecodingArgs, ModelArgs, can_write};
 use crate::report::Progress;
 use crate::text::Text;
 
@@ -52,10 +52,15 @@ pub struct EvalArgs {
 /// Runs `ecom eval`.
 pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
     args.decoding.check(1)?;
-    let mut sets = Vec::new();
-    for path in &args.sets {
-        sets.extend(eval_set::read(path, args.candidate_seed)?);
+    if args.prompt_tokens == 0 {
+        bail!("--prompt-tokens: wanted at least 1, found 0: every prompt would be empty");
     }
+    if let Some(path) = &args.save {
+        can_write(path)?;
+    }
+    let mut sets = eval_set::read_all(&args.sets, args.candidate_seed)?;
+    // Before items are left out: an answer to one of those is no mistake.
+    let found = args.predictions.as_ref().map(|path| read_answers(path, &sets)).transpose()?;
     if let Some(limit) = args.limit {
         sets.iter_mut().for_each(|s| s.items.truncate(limit));
     }
@@ -63,9 +68,9 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
     if sets.is_empty() {
         bail!("nothing to evaluate: --limit leaves no item");
     }
-    let answers = match &args.predictions {
-        Some(path) => read_answers(path, &sets)?,
-        None => {
+    let answers = match (&args.predictions, found) {
+        (Some(path), Some(found)) => in_order(path, found, &sets)?,
+        _ => {
             let longest = args.prompt_tokens.saturating_add(args.decoding.max_new_tokens);
             let (model, text) = args.model.load(args.decoding.side_by_side(1), longest)?;
             answer(&model, &text, &sets, &args.decoding, args.prompt_tokens)?
@@ -87,10 +92,9 @@ pub fn answer(
     decoding: &DecodingArgs,
     prompt_tokens: usize,
 ) -> anyhow::Result<Vec<Vec<String>>> {
-    let settings = decoding.settings(text, 1);
+    let mut settings = decoding.settings(text, 1);
     let total: usize = sets.iter().map(|s| s.items.len()).sum();
     let mut progress = Progress::new("items", 0, total as u64);
-    let mut done = 0;
     let mut all = Vec::new();
     for set in sets {
         let mut answers = Vec::with_capacity(set.items.len());
@@ -99,9 +103,9 @@ pub fn answer(
             let mut prompts = items.iter().map(|i| text.encode(&i.prompt)).collect::<anyhow::Result<Vec<_>>>()?;
             prompts.iter_mut().for_each(|p| drop(p.drain(..p.len().saturating_sub(prompt_tokens))));
             let completions = model.generate(&prompts, &settings, &mut |_, _, _| true)?;
-            answers.extend(completions.iter().map(|c| text.decode(&c[0].ids)));
-            done += items.len();
-            progress.at(done as u64, &set.name);
+            answers.extend(completions.iter().map(|c| c.first().map_or_else(String::new, |c| text.decode(&c.ids))));
+            settings.first += items.len() as u64;
+            progress.at(settings.first, &set.name);
         }
         all.push(answers);
     }
@@ -128,17 +132,38 @@ fn save_answers(path: &Path, sets: &[EvalSet], answers: &[Vec<String>]) -> anyho
     Ok(tensor::durable::write(path, |file| file.write_all(&out))?)
 }
 
-/// Reads answers and puts them in the order of the sets; every item must have one.
-fn read_answers(path: &Path, sets: &[EvalSet]) -> anyhow::Result<Vec<Vec<String>>> {
+/// Answers by set and id.
+type Found = HashMap<(String, String), String>;
+
+/// Reads answers, each to another item of the sets.
+fn read_answers(path: &Path, sets: &[EvalSet]) -> anyhow::Result<Found> {
+    let asked: BTreeMap<&str, BTreeSet<&str>> =
+        sets.iter().map(|s| (s.name.as_str(), s.items.iter().map(|i| i.id.as_str()).collect())).collect();
     let name = path.display();
     let text = std::fs::read_to_string(path).with_context(|| format!("{name}: cannot read"))?;
-    let mut found: HashMap<(String, String), String> = HashMap::new();
+    let mut found = Found::new();
     for (i, line) in text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty()) {
-        let a: Answer = serde_json::from_str(line).map_err(|e| anyhow::anyhow!("{name}:{}: {e}", i + 1))?;
+        let a: Answer = serde_json::from_str(line).map_err(|e| {
+            // Its own place is within the line.
+            let whole = e.to_string();
+            let what = whole.rsplit_once(" at line ").map_or(whole.as_str(), |(what, _)| what);
+            anyhow::anyhow!("{name}:{}: {what}", i + 1)
+        })?;
+        match asked.get(a.set.as_str()) {
+            None => bail!("{name}:{}: no set {} was asked", i + 1, a.set),
+            Some(ids) if !ids.contains(a.id.as_str()) => bail!("{name}:{}: no item {} is in {}", i + 1, a.id, a.set),
+            Some(_) => {}
+        }
         if found.insert((a.set.clone(), a.id.clone()), a.prediction).is_some() {
             bail!("{name}:{}: a second answer to {} of {}", i + 1, a.id, a.set);
         }
     }
+    Ok(found)
+}
+
+/// Answers in the order of the sets; every item must have one.
+fn in_order(path: &Path, mut found: Found, sets: &[EvalSet]) -> anyhow::Result<Vec<Vec<String>>> {
+    let name = path.display();
     let mut all = Vec::new();
     for set in sets {
         let mut answers = Vec::with_capacity(set.items.len());

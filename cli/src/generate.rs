@@ -1,19 +1,22 @@
 //! `ecom generate`: one instruction from the command line, or a file of them.
 
-use std::io::{IsTerminal, Read, Write};
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::bail;
 use bloom::{Bloom, Decoding, Dtype, Finish, Generation, Plan, PlanFor};
 use clap::Args;
 use ecominstruct::instruction::Instruction;
 use ecominstruct::prompt;
 use kernels::sample::Sampling;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::data;
+use crate::failure::visible;
 use crate::memory;
+use crate::report::Progress;
 use crate::text::{Stream, Text};
+
+mod questions;
 
 /// Where `ecom train` without arguments leaves its model.
 const DEMO_MODEL: &str = "runs/demo/model";
@@ -31,19 +34,19 @@ pub struct GenerateArgs {
     #[arg(long, value_name = "TEXT", default_value = "", conflicts_with_all = ["from", "raw"])]
     task: String,
     /// Give the model the question as it is, without the layout
-    #[arg(long)]
+    #[arg(long, conflicts_with = "from")]
     raw: bool,
     /// JSON Lines with instructions in EcomInstruct, Alpaca or messages form, or {"text": …} for raw prompts; `-` is stdin
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
     /// JSON Lines with the answers [default: stdout]
-    #[arg(long, value_name = "FILE", requires = "from")]
+    #[arg(long, value_name = "FILE", requires = "from", conflicts_with = "prompt")]
     to: Option<PathBuf>,
     #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
     decoding: DecodingArgs,
-    /// Different answers for each prompt
+    /// Answers for each prompt
     #[arg(long, short = 'n', value_name = "N", default_value_t = 1)]
     answers: usize,
     /// Text that ends an answer and is left out of it; may be given several times
@@ -176,6 +179,7 @@ impl DecodingArgs {
             limit: text.len(),
             repetition_penalty: self.repetition_penalty,
             seed: self.seed,
+            first: 0,
             batch: self.batch,
         }
     }
@@ -187,34 +191,37 @@ pub fn run(args: &GenerateArgs) -> anyhow::Result<()> {
         bail!("--stop: wanted some text, found none");
     }
     args.decoding.check(args.answers)?;
-    let questions = match &args.from {
-        Some(path) => read_questions(path)?,
-        None => {
-            let prompt = args.prompt.clone().unwrap_or_default();
-            let (input, description) = (args.input.clone(), args.task.clone());
-            let text = if args.raw {
-                prompt
-            } else {
-                prompt::render(&Instruction { prompt, input, description, ..Instruction::default() }).prompt
-            };
-            vec![Question { id: Value::Null, text }]
-        }
-    };
-    let longest = questions.iter().map(|q| q.text.len()).max().unwrap_or(0);
-    let (model, text) = args.model.load(
-        args.decoding.side_by_side(args.answers),
-        longest.min(2048).saturating_add(args.decoding.max_new_tokens),
-    )?;
-    let settings = args.decoding.settings(&text, args.answers);
-    let prompts = questions.iter().map(|q| text.encode(&q.text)).collect::<anyhow::Result<Vec<_>>>()?;
+    match &args.from {
+        Some(from) => answer_file(args, from),
+        None => answer_one(args),
+    }
+}
 
-    let streams = args.from.is_none() && args.answers == 1 && args.decoding.beams.is_none();
-    let live = streams && std::io::stdout().is_terminal();
-    let mut answers: Vec<Vec<Answer>> =
-        questions.iter().map(|_| (0..args.answers).map(|_| Answer::new(&text, &args.stop)).collect()).collect();
+impl GenerateArgs {
+    /// The model, its tokenizer and the settings, for prompts of at most `longest` bytes.
+    fn load(&self, longest: usize) -> anyhow::Result<(Bloom, Text, Generation)> {
+        let tokens = longest.min(2048).saturating_add(self.decoding.max_new_tokens);
+        let (model, text) = self.model.load(self.decoding.side_by_side(self.answers), tokens)?;
+        let settings = self.decoding.settings(&text, self.answers);
+        Ok((model, text, settings))
+    }
+}
+
+/// The prompt of the command line, answered on stdout: piece by piece where that is a terminal.
+fn answer_one(args: &GenerateArgs) -> anyhow::Result<()> {
+    let prompt = args.prompt.clone().unwrap_or_default();
+    let (input, description) = (args.input.clone(), args.task.clone());
+    let question = if args.raw {
+        prompt
+    } else {
+        prompt::render(&Instruction { prompt, input, description, ..Instruction::default() }).prompt
+    };
+    let (model, text, settings) = args.load(question.len())?;
+    let live = args.answers == 1 && args.decoding.beams.is_none() && std::io::stdout().is_terminal();
+    let mut answers: Vec<Answer> = (0..args.answers).map(|_| Answer::new(&text, &args.stop)).collect();
     let mut failed = None;
-    let completions = model.generate(&prompts, &settings, &mut |prompt, answer, id| {
-        let a = &mut answers[prompt][answer];
+    let completions = model.generate(&[text.encode(&question)?], &settings, &mut |_, answer, id| {
+        let a = &mut answers[answer];
         let piece = a.push(id);
         if live && let Err(e) = show(&piece) {
             failed = Some(e);
@@ -226,105 +233,86 @@ pub fn run(args: &GenerateArgs) -> anyhow::Result<()> {
         return Err(e.into());
     }
     if live {
-        show(&answers[0][0].finish())?;
-        show("\n")?;
-        return Ok(());
+        show(&answers[0].finish())?;
+        return Ok(show("\n")?);
     }
     let mut out = Vec::new();
-    for (question, completions) in questions.iter().zip(&completions) {
-        for (n, c) in completions.iter().enumerate() {
-            let (answer, stopped) = cut(&text.decode(&c.ids), &args.stop);
-            if args.from.is_none() {
-                writeln!(out, "{answer}")?;
-                continue;
-            }
-            let finish = match c.finish {
-                _ if stopped => "stop",
-                Finish::Eos => "eos",
-                Finish::Length => "length",
-                Finish::Stopped => "stop",
-            };
-            let mut line = json!({ "id": question.id, "output": answer, "finish": finish, "tokens": c.ids.len() });
-            if args.answers > 1 {
-                line["answer"] = json!(n + 1);
-            }
-            if let Some(score) = c.score {
-                line["score"] = json!(score);
-            }
-            writeln!(out, "{line}")?;
+    for (n, c) in completions.iter().flatten().enumerate() {
+        if args.answers > 1 {
+            writeln!(out, "--- answer {}", n + 1)?;
         }
+        writeln!(out, "{}", cut(&text.decode(&c.ids), &args.stop).0)?;
     }
+    Ok(std::io::stdout().write_all(&out)?)
+}
+
+/// The questions of a file, answered in JSON Lines.
+fn answer_file(args: &GenerateArgs, from: &Path) -> anyhow::Result<()> {
+    if let Some(to) = &args.to {
+        can_write(to)?;
+    }
+    let questions = questions::read(from)?;
+    let (model, text, mut settings) = args.load(questions.iter().map(|q| q.text.len()).max().unwrap_or(0))?;
+    let prompts = questions.iter().map(|q| text.encode(&q.text)).collect::<anyhow::Result<Vec<_>>>()?;
+    let mut progress = Progress::new("prompts", 0, questions.len() as u64);
+    let name = visible(&from.display().to_string());
+    let mut out = Vec::new();
+    // A few batches at a time, so that progress shows; how prompts are grouped changes no answer.
+    let together = (args.decoding.batch.saturating_mul(4) / args.answers).max(1);
+    for (questions, prompts) in questions.chunks(together).zip(prompts.chunks(together)) {
+        let mut answers: Vec<Vec<Answer>> =
+            questions.iter().map(|_| (0..args.answers).map(|_| Answer::new(&text, &args.stop)).collect()).collect();
+        let completions = model.generate(prompts, &settings, &mut |prompt, answer, id| {
+            let a = &mut answers[prompt][answer];
+            a.push(id);
+            !a.stopped
+        })?;
+        for (question, completions) in questions.iter().zip(&completions) {
+            for (n, c) in completions.iter().enumerate() {
+                let (answer, stopped) = cut(&text.decode(&c.ids), &args.stop);
+                let finish = match c.finish {
+                    _ if stopped => "stop",
+                    Finish::Eos => "eos",
+                    Finish::Length => "length",
+                    Finish::Stopped => "stop",
+                };
+                let mut line = json!({ "id": question.id, "output": answer, "finish": finish, "tokens": c.ids.len() });
+                if args.answers > 1 {
+                    line["answer"] = json!(n + 1);
+                }
+                if let Some(score) = c.score {
+                    line["score"] = json!(score);
+                }
+                writeln!(out, "{line}")?;
+            }
+        }
+        settings.first += prompts.len() as u64;
+        progress.at(settings.first, &name);
+    }
+    progress.finish();
     match &args.to {
         Some(path) => Ok(tensor::durable::write(path, |file| file.write_all(&out))?),
         None => Ok(std::io::stdout().write_all(&out)?),
     }
 }
 
+/// Refuses a place where no file can be written, before the work that it is for. What is there stays as it is.
+///
+/// # Errors
+/// What [`tensor::durable::write`] would say.
+pub fn can_write(path: &Path) -> anyhow::Result<()> {
+    let mut reached = false;
+    let tried = tensor::durable::write(path, |_| {
+        reached = true;
+        Err(std::io::Error::other("only tried"))
+    });
+    if reached { Ok(()) } else { Ok(tried?) }
+}
+
 fn show(piece: &str) -> std::io::Result<()> {
     let mut out = std::io::stdout();
     out.write_all(piece.as_bytes())?;
     out.flush()
-}
-
-/// One prompt of a file.
-struct Question {
-    id: Value,
-    text: String,
-}
-
-/// Reads instructions whose answers may be missing, or raw prompts.
-fn read_questions(path: &Path) -> anyhow::Result<Vec<Question>> {
-    let name = path.display().to_string();
-    let mut content = Vec::new();
-    if name == "-" {
-        std::io::stdin().read_to_end(&mut content).context("cannot read stdin")?;
-    } else {
-        std::fs::File::open(path)
-            .and_then(|mut f| f.read_to_end(&mut content))
-            .with_context(|| format!("{name}: cannot read"))?;
-    }
-    let mut questions = Vec::new();
-    for (i, line) in content.split(|&b| b == b'\n').enumerate() {
-        if line.iter().all(u8::is_ascii_whitespace) {
-            continue;
-        }
-        let at = i + 1;
-        let line = str::from_utf8(line)
-            .map_err(|e| anyhow!("{name}:{at}: invalid UTF-8 at byte {} of the line", e.valid_up_to()))?;
-        let value: Option<Value> = serde_json::from_str(line.strip_prefix('\u{feff}').unwrap_or(line)).ok();
-        let raw = value.as_ref().and_then(|v| v.get("text")).and_then(Value::as_str);
-        let id = value.as_ref().and_then(|v| v.get("id")).cloned().unwrap_or_else(|| json!(format!("line {at}")));
-        let text = match (raw, value.clone()) {
-            (Some(text), _) => text.to_string(),
-            (None, Some(value)) => {
-                prompt::render(&data::parse_line(&with_answer(value).to_string(), &name, at)?).prompt
-            }
-            (None, None) => {
-                // Not JSON: the reader of instructions knows how to say so.
-                data::parse_line(line, &name, at)?;
-                bail!("{name}:{at}: wanted a JSON object");
-            }
-        };
-        questions.push(Question { id, text });
-    }
-    if questions.is_empty() {
-        bail!("{name}: wanted at least one line, found none");
-    }
-    Ok(questions)
-}
-
-/// The record with an answer put in where it lacks one: the readers of training data insist on it.
-fn with_answer(mut value: Value) -> Value {
-    if let Some(map) = value.as_object_mut() {
-        if let Some(Value::Array(turns)) = map.get_mut("messages") {
-            if turns.last().and_then(|t| t.get("role")).is_none_or(|role| role != "assistant") {
-                turns.push(json!({ "role": "assistant", "content": "-" }));
-            }
-        } else if map.get("output").is_none_or(|o| o == "") {
-            map.insert("output".into(), json!("-"));
-        }
-    }
-    value
 }
 
 /// Cuts an answer at the first stop text.

@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod data;
+mod dataset;
 mod demo;
 mod eval;
 mod failure;
@@ -56,6 +57,9 @@ enum Command {
     /// Score a model, or answers made elsewhere, on task folders or instruction files
     #[command(after_help = eval_help())]
     Eval(Box<eval::EvalArgs>),
+    /// Build instruction data from raw data sets; count, check, show and trace it
+    #[command(after_help = data_help())]
+    Data(dataset::DataArgs),
     /// Train a tokenizer, or try one
     Tokenizer(tokenizer::TokenizerArgs),
     /// Say how much memory a model needs, before anything is allocated
@@ -91,6 +95,14 @@ const fn eval_help() -> &'static str {
      ecom eval data/ecominstruct_eval --predictions answers.jsonl"
 }
 
+const fn data_help() -> &'static str {
+    "Examples:\n  \
+     ecom data build --data data --output ecominstruct    the known data sets, in data/raw\n  \
+     ecom data check ecominstruct                         is it what it should be?\n  \
+     ecom data show ecominstruct --task F12 -n 2\n  \
+     ecom data trace ecominstruct F12:waimai_reviews/waimai_10k.csv:7"
+}
+
 fn main() -> ExitCode {
     // clap ends the process itself after --help and for wrong arguments, with code 0 and 2.
     let arguments = Ecom::parse();
@@ -118,6 +130,7 @@ fn run(arguments: Ecom) -> anyhow::Result<u8> {
         Command::Train(args) => train::run(*args),
         Command::Generate(args) => generate::run(&args).map(|()| 0),
         Command::Eval(args) => eval::run(&args).map(|()| 0),
+        Command::Data(args) => dataset::run(&args),
         Command::Tokenizer(args) => tokenizer::run(args).map(|()| 0),
         Command::Plan(args) => plan::run(&args).map(|()| 0),
         Command::Inspect(args) => inspect::run(&args).map(|()| 0),

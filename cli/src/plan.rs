@@ -14,7 +14,7 @@ use crate::memory;
 #[derive(Args, Debug)]
 pub struct PlanArgs {
     /// Model folder or config.json, or a published size: 560m, 1b1, 1b7, 3b, 7b1
-    model: String,
+    model: PathBuf,
     /// Tokens packed into one training row
     #[arg(long, value_name = "N", default_value_t = 4096)]
     tokens: usize,
@@ -46,12 +46,10 @@ pub fn run(args: &PlanArgs) -> anyhow::Result<()> {
     if !(0.0..=1.0).contains(&args.response) {
         bail!("--response: wanted 0 to 1, found {}", args.response);
     }
-    let config = match PUBLISHED.iter().find(|(name, _)| *name == args.model) {
+    let config = match PUBLISHED.iter().find(|(name, _)| args.model.as_os_str() == *name) {
         Some((_, [hidden, layers, heads])) => Config::new(*hidden, *layers, *heads, 250_880)?,
-        None => {
-            let path = PathBuf::from(&args.model);
-            Config::read(&if path.is_dir() { path.join("config.json") } else { path })?
-        }
+        None if args.model.is_dir() => Config::read(&args.model.join("config.json"))?,
+        None => Config::read(&args.model)?,
     };
     let targets = (args.tokens as f64 * args.response).ceil() as usize;
     let training = |recompute| PlanFor::Training { tokens: args.tokens, targets, recompute };

@@ -199,7 +199,10 @@ impl Settings {
                 let nearest =
                     known.iter().max_by(|a, b| strsim::jaro_winkler(a, key).total_cmp(&strsim::jaro_winkler(b, key)));
                 let hint = nearest.filter(|n| strsim::jaro_winkler(n, key) > 0.75);
-                let hint = hint.map_or(String::new(), |n| format!("; did you mean `{n}`?"));
+                let hint = match key.as_str() {
+                    "threads" | "resume" | "overwrite" => "; it is a flag only".to_owned(),
+                    _ => hint.map_or(String::new(), |n| format!("; did you mean `{n}`?")),
+                };
                 bail!("{}:{line}: unknown key `{key}`{hint}", path.display());
             }
         }
@@ -225,6 +228,9 @@ impl Settings {
         }
         if !fresh && demo {
             bail!("--model needs --data: instruction files to train on");
+        }
+        if demo && (self.heldout.is_some() || self.skip_bad_rows.is_some()) {
+            bail!("--heldout and --skip-bad-rows need --data: without it the demo shop is trained on");
         }
         let size = if demo { DEMO } else { SMALL };
         let new_model = fresh.then(|| NewModel {
@@ -313,8 +319,9 @@ impl Run {
         range("clip", r.clip, 0.0, f32::MAX)?;
         if let Some(m) = r.new_model {
             bloom::Config::new(m.hidden, m.layers, m.heads, m.vocab)?;
-            if m.vocab < 300 {
-                bail!("vocab: wanted at least 300 (256 bytes, 4 special tokens and some merges), found {}", m.vocab);
+            if !(300..=1_000_000).contains(&m.vocab) {
+                let least = "300 (256 bytes, 4 special tokens and some merges)";
+                bail!("vocab: wanted from {least} to 1,000,000, found {}", m.vocab);
             }
         }
         Ok(())

@@ -23,6 +23,9 @@ const SPECIAL: [&str; 4] = ["<unk>", "<s>", "</s>", "<pad>"];
 /// The largest `tokenizer.json` that is read, in bytes. BLOOM's has 14.5 million.
 const LIMIT: u64 = 100_000_000;
 
+/// The largest vocabulary that is learned: the trainer takes memory for it at once. BLOOM's has 250,680 entries.
+const MOST_ENTRIES: usize = 1_000_000;
+
 /// A tokenizer.
 ///
 /// Text is only ever text: what looks like a special token in it (`</s>` in a review) is encoded letter by letter and
@@ -69,10 +72,11 @@ impl Text {
     /// number of threads. Texts too few for `vocab_size` give a smaller one; see [`Text::len`].
     ///
     /// # Errors
-    /// A vocabulary without room for the special tokens and the 256 bytes.
+    /// A vocabulary without room for the special tokens and the 256 bytes, or one beyond reason.
     pub fn train(texts: impl Iterator<Item = String> + Send, vocab_size: usize) -> anyhow::Result<Self> {
         let smallest = SPECIAL.len() + 256;
         ensure!(vocab_size >= smallest, "vocabulary: wanted at least {smallest} entries, found {vocab_size}");
+        ensure!(vocab_size <= MOST_ENTRIES, "vocabulary: wanted at most {MOST_ENTRIES} entries, found {vocab_size}");
         let words = Split::new(SplitPattern::Regex(WORDS.into()), SplitDelimiterBehavior::Isolated, false)
             .map_err(|e| anyhow!("{e}"))?;
         let split = Sequence::new(vec![words.into(), ByteLevel::new(false, true, false).into()]);

@@ -57,6 +57,12 @@ pub fn run(args: TokenizerArgs) -> anyhow::Result<()> {
     let mut out = std::io::stdout();
     match args.command {
         Action::Train { files, vocab, output } => {
+            if output.join("config.json").exists() {
+                bail!(
+                    "{}: a model is there, whose weights know another tokenizer; name another --output",
+                    output.display()
+                );
+            }
             let mut texts = Vec::new();
             for path in &files {
                 read(path, &mut texts)?;
@@ -65,9 +71,14 @@ pub fn run(args: TokenizerArgs) -> anyhow::Result<()> {
                 bail!("no text to train on in {} files", files.len());
             }
             let text = Text::train(texts.into_iter(), vocab)?;
-            let folder = Folder::new(&output)?;
-            text.save(folder.path())?;
-            folder.commit_replacing()?;
+            if output.is_dir() {
+                // What else is in the folder stays.
+                text.save(&output)?;
+            } else {
+                let folder = Folder::new(&output)?;
+                text.save(folder.path())?;
+                folder.commit()?;
+            }
             say(&format!("{} tokens: {}", text.len(), output.display()));
         }
         Action::Encode { tokenizer, text } => {
@@ -76,7 +87,13 @@ pub fn run(args: TokenizerArgs) -> anyhow::Result<()> {
             let pieces: Vec<String> = ids.iter().map(|&id| tokenizer.decode(&[id])).collect();
             writeln!(out, "{}", json!({ "ids": ids, "pieces": pieces }))?;
         }
-        Action::Decode { tokenizer, ids } => writeln!(out, "{}", Text::load(&tokenizer)?.decode(&ids))?,
+        Action::Decode { tokenizer, ids } => {
+            let tokenizer = Text::load(&tokenizer)?;
+            if let Some(id) = ids.iter().find(|&&id| id as usize >= tokenizer.len()) {
+                bail!("id {id}: wanted one below {}", tokenizer.len());
+            }
+            writeln!(out, "{}", tokenizer.decode(&ids))?;
+        }
     }
     Ok(())
 }

@@ -56,22 +56,30 @@ struct Material {
 /// Runs `ecom train`; the exit code is 0, or a signal's.
 pub fn run(args: TrainArgs) -> anyhow::Result<u8> {
     let started = Instant::now();
-    let signals = Signals::listen()?;
     let file = args.config.as_deref().map(Settings::read).transpose()?.unwrap_or_default();
     let run = args.settings.or(file).decide()?;
     let demo = run.data.is_empty();
-    let _lock = prepare_output(&run.output, args.resume, args.overwrite || demo)?;
+    // A folder that is not there yet is made once there is something to put into it.
+    let old = run.output.is_dir().then(|| Place::take(&run, args.resume, args.overwrite)).transpose()?;
 
     let shop = demo.then(|| demo::Demo::open(run.recipe.seed));
     let material = gather(&run, shop.as_ref())?;
+    let place = old.map_or_else(|| Place::take(&run, args.resume, args.overwrite), Ok)?;
     let found = if args.resume { checkpoint::latest(&run.output, |w| say(&format!("warning: {w}")))? } else { None };
     if let Some(found) = &found {
         found.must_fit(&run.recipe, &material.sha256)?;
         say(&format!("resuming from {}", found.folder.display()));
+    } else if let (true, Some(first)) = (args.resume, place.work()) {
+        bail!("{}: no checkpoint beside it is whole; start again with --overwrite", first.display());
     } else if args.resume {
         say("no checkpoint yet: starting from the beginning");
     }
     let (trainer, schedule) = start(&run, &material, found.as_ref())?;
+    if found.is_none() {
+        place.clear()?;
+    }
+    // Until here a signal ends the program at once; nothing would be lost by it.
+    let signals = Signals::listen()?;
     let mut job = Job { run: &run, material: &material, trainer, schedule, signals: &signals };
     if let Some(code) = job.train()? {
         return Ok(code);
@@ -82,48 +90,80 @@ pub fn run(args: TrainArgs) -> anyhow::Result<u8> {
     if let Some(shop) = shop {
         shop.report(&model, &material.text, &run.output)?;
     }
-    Ok(0)
+    Ok(signals.exit_code().unwrap_or(0))
 }
 
-/// Makes the output folder, takes its lock, and refuses to mix with an earlier run unless told to.
-fn prepare_output(output: &Path, resume: bool, overwrite: bool) -> anyhow::Result<File> {
-    std::fs::create_dir_all(output).map_err(tensor::Error::io("create the folder", output))?;
-    let path = output.join(".lock");
-    let open = File::options().read(true).write(true).create(true).truncate(false).open(&path);
-    let mut lock = open.map_err(tensor::Error::io("create", &path))?;
-    if lock.try_lock().is_err() {
-        let pid = std::fs::read_to_string(&path).unwrap_or_default();
-        let message = format!("{}: another process is training here (pid {})", output.display(), pid.trim());
-        return Err(Failure { code: failure::LOCKED, message }.into());
-    }
-    lock.set_len(0)
-        .and_then(|()| writeln!(lock, "{}", std::process::id()))
-        .map_err(tensor::Error::io("write", &path))?;
-    durable::sweep(output)?;
-    if resume {
-        return Ok(lock);
-    }
-    let mut earlier = Vec::new();
-    for entry in std::fs::read_dir(output)? {
-        let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if name.starts_with("checkpoint-") || ["model", "log.jsonl", "tensorboard"].contains(&name.as_str()) {
-            earlier.push(entry.path());
+/// The output folder, locked.
+struct Place {
+    _lock: File,
+    /// What an earlier run left there.
+    earlier: Vec<PathBuf>,
+}
+
+impl Place {
+    /// Makes the output folder, takes its lock, and refuses to mix with an earlier run unless told to.
+    fn take(run: &Run, resume: bool, overwrite: bool) -> anyhow::Result<Self> {
+        let output = run.output.as_path();
+        std::fs::create_dir_all(output).map_err(tensor::Error::io("create the folder", output))?;
+        let path = output.join(".lock");
+        let open = File::options().read(true).write(true).create(true).truncate(false).open(&path);
+        let mut lock = open.map_err(tensor::Error::io("create", &path))?;
+        if lock.try_lock().is_err() {
+            let pid = std::fs::read_to_string(&path).unwrap_or_default();
+            let message = format!("{}: another process is training here (pid {})", output.display(), pid.trim());
+            return Err(Failure { code: failure::LOCKED, message }.into());
         }
+        lock.set_len(0)
+            .and_then(|()| writeln!(lock, "{}", std::process::id()))
+            .map_err(tensor::Error::io("write", &path))?;
+        durable::sweep(output)?;
+        let mut earlier = Vec::new();
+        for entry in std::fs::read_dir(output)? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.starts_with("checkpoint-") || ["model", "log.jsonl", "tensorboard"].contains(&name.as_str()) {
+                earlier.push(entry.path());
+            }
+        }
+        earlier.sort();
+        // A finished demo is made anew without asking: it is the same again.
+        let demo = run.data.is_empty() && output.join(demo::LAST_FILE).is_file();
+        if let Some(first) = earlier.first().filter(|_| !resume && !overwrite && !demo) {
+            bail!(
+                "{} is there from an earlier run: go on with --resume, replace it with --overwrite, or name another --output",
+                first.display()
+            );
+        }
+        let place = Self { _lock: lock, earlier };
+        if !resume {
+            let mut inputs = run.data.iter().chain(&run.model).chain(&run.tokenizer).chain(&run.heldout);
+            if let Some((input, old)) = inputs.find_map(|input| Some((input, place.holds(input)?))) {
+                bail!("{}: --overwrite would remove it with {}; name another --output", input.display(), old.display());
+            }
+        }
+        Ok(place)
     }
-    if let Some(first) = earlier.first()
-        && !overwrite
-    {
-        bail!(
-            "{} is there from an earlier run: go on with --resume, replace it with --overwrite, or name another --output",
-            first.display()
-        );
+
+    /// The first checkpoint or model of the earlier run; a run that was stopped before its first checkpoint has neither.
+    fn work(&self) -> Option<&PathBuf> {
+        let name = |p: &PathBuf| p.file_name().is_some_and(|n| n != "log.jsonl" && n != "tensorboard");
+        self.earlier.iter().find(|p| name(p))
     }
-    for path in earlier {
-        let gone = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
-        gone.map_err(tensor::Error::io("remove", &path))?;
+
+    /// What of the earlier run a path is or lies in.
+    fn holds(&self, path: &Path) -> Option<&PathBuf> {
+        let path = path.canonicalize().ok()?;
+        self.earlier.iter().find(|old| old.canonicalize().is_ok_and(|old| path.starts_with(old)))
     }
-    Ok(lock)
+
+    /// Removes what an earlier run left, now that there is a model to train in its place.
+    fn clear(&self) -> anyhow::Result<()> {
+        for path in &self.earlier {
+            let gone = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+            gone.map_err(tensor::Error::io("remove", path))?;
+        }
+        Ok(())
+    }
 }
 
 /// Reads the instructions, finds or trains the tokenizer, and turns text into tokens.
@@ -152,7 +192,9 @@ fn gather(run: &Run, shop: Option<&demo::Demo>) -> anyhow::Result<Material> {
     let heldout = if heldout.is_empty() {
         Vec::new()
     } else {
-        data::encode(&heldout, &text, run.recipe.length, run.recipe.overflow)?.examples
+        let prepared = data::encode(&heldout, &text, run.recipe.length, run.recipe.overflow)?;
+        say(&format!("held out: {}", prepared.lengths));
+        prepared.examples
     };
     let mut hash = Sha256::new();
     for e in &prepared.examples {
@@ -208,10 +250,13 @@ fn start(run: &Run, material: &Material, found: Option<&Found>) -> anyhow::Resul
 
 /// Prints the memory plan and decides about recomputation; an error if it cannot fit.
 fn plan(config: &Config, run: &Run, material: &Material) -> anyhow::Result<Recompute> {
-    let longest = material.examples.iter().map(|e| e.prompt.len() + e.response.len()).max().unwrap_or(0);
-    let all: usize = material.examples.iter().map(|e| e.prompt.len() + e.response.len()).sum();
+    let mut lengths: Vec<usize> = material.examples.iter().map(|e| e.prompt.len() + e.response.len()).collect();
+    lengths.sort_unstable_by_key(|&n| std::cmp::Reverse(n));
+    let (longest, all) = (lengths.first().copied().unwrap_or(0), lengths.iter().sum::<usize>());
+    // A step has no more tokens than its instructions.
+    let widest: usize = lengths.iter().take(run.recipe.batch).sum();
     let answers: usize = material.examples.iter().map(|e| e.response.len()).sum();
-    let tokens = run.recipe.tokens.max(longest).min(all);
+    let tokens = run.recipe.tokens.max(longest).min(widest);
     let targets = (tokens * answers).div_ceil(all.max(1));
     let of = |recompute| Plan::new(config, PlanFor::Training { tokens, targets, recompute });
     let available = memory::available();

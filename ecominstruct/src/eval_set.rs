@@ -143,26 +143,50 @@ impl EvalError {
 /// # Errors
 /// [`EvalError`], also when nothing is found.
 pub fn read(path: &Path, seed: u64) -> Result<Vec<EvalSet>, EvalError> {
+    read_all(&[path.to_path_buf()], seed)
+}
+
+/// Reads all evaluation sets at several such paths as if they were in one folder: records of one task and language make
+/// one set, whichever files they are in.
+///
+/// # Errors
+/// [`EvalError`], also when one of the paths holds nothing, or two sets or two records of a set have one name.
+pub fn read_all(paths: &[PathBuf], seed: u64) -> Result<Vec<EvalSet>, EvalError> {
     let mut sets = Vec::new();
-    if !path.is_dir() {
-        sets = from_records(&[path.to_path_buf()])?;
-    } else if path.join("meta-info.json").is_file() {
-        sets.push(released(path, seed)?);
-    } else {
-        for data_set in entries(path)? {
-            let tasks = data_set.join("tasks");
-            if tasks.is_dir() {
-                for folder in entries(&tasks)?.into_iter().filter(|f| f.join("meta-info.json").is_file()) {
-                    sets.push(released(&folder, seed)?);
+    let mut records = Records::default();
+    for path in paths {
+        let (sets_before, rows_before) = (sets.len(), records.rows.len());
+        if !path.is_dir() {
+            records.read(path)?;
+        } else if is_task(path) {
+            sets.push(released(path, seed)?);
+        } else {
+            for entry in entries(path)? {
+                let tasks = entry.join("tasks");
+                if tasks.is_dir() {
+                    for folder in entries(&tasks)?.into_iter().filter(|f| is_task(f)) {
+                        sets.push(released(&folder, seed)?);
+                    }
+                } else if entry.extension().is_some_and(|e| e == "jsonl") {
+                    records.read(&entry)?;
                 }
             }
         }
-        let files: Vec<_> =
-            entries(path)?.into_iter().filter(|f| f.extension().is_some_and(|e| e == "jsonl")).collect();
-        sets.extend(from_records(&files)?);
-        sets.sort_by(|a, b| a.name.cmp(&b.name));
+        if records.rows.len() == rows_before && sets[sets_before..].iter().all(|s| s.items.is_empty()) {
+            return Err(EvalError::Empty(path.display().to_string()));
+        }
     }
-    if sets.iter().all(|s| s.items.is_empty()) { Err(EvalError::Empty(path.display().to_string())) } else { Ok(sets) }
+    sets.extend(from_instructions(&records.rows)?);
+    sets.sort_by(|a, b| a.name.cmp(&b.name));
+    match sets.windows(2).find(|pair| pair[0].name == pair[1].name) {
+        Some(pair) => Err(EvalError::content(&pair[0].name, "this set is there twice")),
+        None => Ok(sets),
+    }
+}
+
+/// Whether this is a released task folder, or what is left of one.
+fn is_task(folder: &Path) -> bool {
+    folder.join("meta-info.json").is_file() || folder.join("test.json").is_file()
 }
 
 /// Entries of a folder, sorted.
@@ -189,15 +213,34 @@ pub fn answer_text(answer: &Gold, types: &[String], sep: &str) -> String {
     }
 }
 
-/// Groups the records of `files` into one set per task and language.
-fn from_records(files: &[PathBuf]) -> Result<Vec<EvalSet>, EvalError> {
-    let mut rows = Vec::new();
-    for file in files {
-        for row in Reader::open(file, Format::Auto, BadRows::Error)? {
-            rows.push(row?);
+/// Own records, of one file or several.
+#[derive(Default)]
+struct Records {
+    rows: Vec<Instruction>,
+    /// Where each id of each set was found.
+    places: BTreeMap<(String, Lang, String), String>,
+}
+
+impl Records {
+    fn read(&mut self, file: &Path) -> Result<(), EvalError> {
+        let mut reader = Reader::open(file, Format::Auto, BadRows::Error)?;
+        while let Some(row) = reader.next() {
+            let row = row?;
+            let place = format!("{}:{}", file.display(), reader.report().lines);
+            let set = (task_name(&row).to_owned(), row.lang, row.id.clone());
+            if let Some(before) = self.places.insert(set, place.clone()) {
+                let set = format!("{}-{}", task_name(&row), row.lang.name());
+                let what = format!("record {} of set {set} was already in {before}: wanted another id", row.id);
+                return Err(EvalError::content(place, what));
+            }
+            self.rows.push(row);
         }
+        Ok(())
     }
-    from_instructions(&rows)
+}
+
+fn task_name(row: &Instruction) -> &str {
+    if row.task.is_empty() { "untitled" } else { &row.task }
 }
 
 /// Makes evaluation sets of records, one per task and language, named `task-lang`, in order of name.
@@ -213,7 +256,7 @@ pub fn from_instructions(rows: &[Instruction]) -> Result<Vec<EvalSet>, EvalError
             Paradigm::Gen => SetKind::Generate,
             Paradigm::Oth => SetKind::Ner,
         };
-        let task = if row.task.is_empty() { "untitled" } else { &row.task };
+        let task = task_name(row);
         let set = sets.entry((task, row.lang)).or_insert_with(|| EvalSet {
             name: format!("{task}-{}", row.lang.name()),
             definition: row.description.clone(),

@@ -40,15 +40,23 @@ pub fn render(row: &Instruction) -> Rendered {
     prompt.push_str(&row.prompt);
     if row.candidates.iter().any(|c| !row.prompt.contains(c.as_str())) {
         let name = match row.prompt_lang {
-            Lang::En => " Candidates: ",
-            Lang::Zh => " 候选: ",
+            Lang::En => "Candidates:",
+            Lang::Zh => "候选:",
         };
-        prompt.push_str(name);
-        prompt.push_str(&row.candidates.join(", "));
-        prompt.push('.');
+        // Titles and sentences hold commas: they stand one on a line.
+        if row.candidates.iter().any(|c| c.contains([',', '，', '、']) || c.chars().count() > 40) {
+            prompt.push('\n');
+            prompt.push_str(name);
+            row.candidates.iter().for_each(|c| prompt.extend(["\n- ", c]));
+            prompt.push('\n');
+        } else {
+            prompt.extend([" ", name, " ", &row.candidates.join(", "), "."]);
+        }
     }
     if !row.constraint.is_empty() {
-        prompt.push(' ');
+        if !prompt.ends_with('\n') {
+            prompt.push(' ');
+        }
         prompt.push_str(&row.constraint);
     }
     prompt.push(' ');
@@ -103,6 +111,10 @@ mod tests {
         assert!(!render(&inlined).prompt.contains("Candidates"));
         let zh = Instruction { prompt_lang: Lang::Zh, candidates: vec!["红".into()], ..row() };
         assert!(render(&zh).prompt.contains(" 候选: 红."));
+        let long =
+            Instruction { candidates: vec!["lamp, red".into(), "sofa".into()], constraint: "One.".into(), ..row() };
+        let wanted = "Which colour is it?\nCandidates:\n- lamp, red\n- sofa\nOne. \n### Response:\n";
+        assert!(render(&long).prompt.ends_with(wanted), "{}", render(&long).prompt);
         let bare = Instruction { description: String::new(), input: String::new(), ..row() };
         let wanted = "Here is an instruction. Answer with a response that completes it.\n\
                       ### Instruction:\nWhich colour is it? \n### Response:\n";

@@ -391,3 +391,192 @@ fn a_tokenizer_is_trained_and_tried() {
     let sly = json_lines(&ecom(dir, "tokenizer encode --tokenizer made '</s><pad>'").ok().out);
     assert!(sly[0]["ids"].as_array().unwrap().iter().all(|id| id.as_u64().unwrap() > 3));
 }
+
+/// A sampled answer is keyed by its item's place among all items, not by how they are grouped.
+#[test]
+fn sampled_scores_do_not_depend_on_the_batch() {
+    let dir = with_model();
+    let dir = dir.path();
+    let run = |batch: usize| {
+        let line =
+            format!("eval rows.jsonl --model model --max-new-tokens 6 --temperature 2 --batch {batch} --save saved");
+        (ecom(dir, &line).ok().out, fs::read_to_string(dir.join("saved")).unwrap())
+    };
+    let one = run(1);
+    for batch in [2, 8] {
+        assert_eq!(run(batch), one, "--batch {batch}");
+    }
+}
+
+/// Weights that are numbers and give logits that are none: an error, not a panic and not silence.
+#[test]
+fn logits_that_overflow_are_an_error() {
+    let dir = with_model();
+    let dir = dir.path();
+    Raw::edit(&dir.join("model/model.safetensors"), |w| {
+        w.numbers("transformer.h.0.mlp.dense_4h_to_h.weight", |x| x.fill(3e38));
+    });
+    for line in [
+        "generate --model model x",
+        "generate --model model x --beams 2",
+        "generate --model model x --temperature 1",
+        "eval rows.jsonl --model model --beams 2",
+        "eval rows.jsonl --model model",
+    ] {
+        ecom(dir, line).refused(2, "the model's logits are not finite numbers: its weights overflow");
+    }
+}
+
+/// Flags that would do nothing are refused, and so is a place for the answers where none can be written, before any is made.
+#[test]
+fn what_cannot_be_done_is_said_at_once() {
+    let dir = with_model();
+    let dir = dir.path();
+    for (line, code, says) in [
+        ("generate --model model x --to made.jsonl", 2, "cannot be used with"),
+        ("generate --model model --from rows.jsonl --raw", 2, "cannot be used with"),
+        ("inspect rows.jsonl --tensors", 2, "--tensors: wanted a model folder"),
+        ("inspect model --show 5", 2, "--show: wanted an instruction file"),
+        ("inspect model --tokenizer model", 2, "--tokenizer: wanted an instruction file"),
+        ("inspect model --skip-bad-rows 0", 2, "--skip-bad-rows: wanted an instruction file"),
+        ("eval rows.jsonl --model model --prompt-tokens 0", 2, "--prompt-tokens: wanted at least 1, found 0"),
+        ("tokenizer train --vocab 2000000000 --output made rows.jsonl", 2, "wanted at most 1000000 entries"),
+        // The model would be missed next.
+        ("eval rows.jsonl --model none --save none/saved", 4, "none: cannot create a temporary file in it"),
+        ("generate --model none --from rows.jsonl --to none/made", 4, "none: cannot create a temporary file in it"),
+    ] {
+        let ran = ecom(dir, line);
+        // Wrong arguments are clap's to explain, in several lines.
+        if says == "cannot be used with" {
+            assert!(ran.code == Some(code) && ran.err.contains(says) && ran.out.is_empty(), "{line}: {}", ran.err);
+        } else {
+            ran.refused(code, says);
+        }
+    }
+    assert!(!dir.join("made").exists());
+}
+
+/// What a question may lack, and what it may not hold.
+#[test]
+fn questions_may_lack_answers_and_nothing_else() {
+    let dir = with_model();
+    let dir = dir.path();
+    let ask = |rows: &str| {
+        fs::write(dir.join("q.jsonl"), rows).unwrap();
+        ecom(dir, "generate --model model --from q.jsonl --max-new-tokens 4")
+    };
+    let own = r#"{"description":"","prompt":"Name it.","input":"Bex lamp","output":"#;
+    let forms = [
+        format!("{own}\"\"}}"),
+        format!("{own}null}}"),
+        format!("{own}\"Bex\"}}"),
+        r#"{"prompt":"Name it.","input":"Bex lamp"}"#.into(),
+        r#"{"instruction":"Name it.","input":"Bex lamp","output":null}"#.into(),
+    ];
+    let found = json_lines(&ask(&forms.join("\n")).ok().out);
+    assert_eq!(found.len(), forms.len());
+    assert!(found.iter().all(|a| a["output"] == found[0]["output"] && a["tokens"] == found[0]["tokens"]), "{found:?}");
+    assert_eq!(json_lines(&ask(r#"{"prompt":"Name it."}"#).ok().out).len(), 1);
+    for (row, says) in [
+        (r#"{"prompt":"a","prompt":"b","input":""}"#, r#"key "prompt" appears twice"#),
+        (r#"{"text":"a","text":"b"}"#, r#"key "text" appears twice"#),
+        (r#"{"messages":[{"role":"user","content":"a","content":"b"}]}"#, "duplicate field `content`"),
+        (r#"{"text":"a","input":"b"}"#, r#"unknown key "input""#),
+        (r#"{"text":5}"#, r#"key "text": wanted a string"#),
+        (r#"{"text":"a\u0000b"}"#, r#"NUL character in "text""#),
+        (r#"{"prompt":"a\u0000b"}"#, r#"NUL character in "prompt""#),
+        (r#"{"text":""}"#, "is empty"),
+        (r#"{"prompt":"a","output":5}"#, r#"key "output""#),
+        (r#"{"promt":"a"}"#, "unknown field `promt`"),
+    ] {
+        ask(&format!("{{\"text\":\"a\"}}\n\n{row}\n"))
+            .refused(2, &format!("q.jsonl:3: {says}").replace("3: is", "3: prompt 2 is"));
+    }
+}
+
+#[test]
+fn several_answers_are_told_apart() {
+    let dir = with_model();
+    let ran = ecom(dir.path(), "generate --model model x --temperature 1 --answers 3 --max-new-tokens 4").ok();
+    for n in 1..=3 {
+        assert_eq!(ran.out.lines().filter(|l| *l == format!("--- answer {n}")).count(), 1, "{}", ran.out);
+    }
+}
+
+/// Records of one task make one set whichever files they are in; an id that comes twice, or an answer to nothing, is named.
+#[test]
+fn files_of_records_make_common_sets() {
+    let dir = folder();
+    let dir = dir.path();
+    let row = |prompt: &str| json!({ "instruction": prompt, "output": "yes" });
+    fs::write(dir.join("one.jsonl"), lines(&[row("a"), row("b")])).unwrap();
+    fs::write(dir.join("two.jsonl"), lines(&[row("c")])).unwrap();
+    let answer = |id: &str| json!({ "set": "untitled-en", "id": id, "prediction": "yes" });
+    let answers = [answer("one-1"), answer("one-2"), answer("two-1")];
+    fs::write(dir.join("answers"), lines(&answers)).unwrap();
+    let line = "eval one.jsonl two.jsonl --json --predictions answers";
+    let found: Value = serde_json::from_str(&ecom(dir, line).ok().out).unwrap();
+    assert_eq!((found["sets"].as_array().unwrap().len(), &found["sets"][0]["items"]), (1, &json!(3)));
+    // Answers to items that a limit leaves out are no mistake.
+    ecom(dir, &format!("{line} --limit 1")).ok();
+
+    let more = |value: Value| fs::write(dir.join("answers"), lines(&[&answers[..], &[value]].concat())).unwrap();
+    more(answer("two-2"));
+    ecom(dir, line).refused(2, "answers:4: no item two-2 is in untitled-en");
+    more(json!({ "set": "other-en", "id": "one-1", "prediction": "yes" }));
+    ecom(dir, line).refused(2, "answers:4: no set other-en");
+    more(json!({ "set": "other-en", "id": 1, "prediction": "yes" }));
+    let ran = ecom(dir, line);
+    ran.refused(2, "answers:4: invalid type");
+    assert!(!ran.err.contains("column"), "{}", ran.err);
+    ecom(dir, "eval one.jsonl two.jsonl one.jsonl --predictions answers")
+        .refused(2, "one.jsonl:1: record one-1 of set untitled-en was already in one.jsonl:1");
+}
+
+/// A released task folder whose name is `EN-Shop-CLS-feeling`.
+fn task_folder(at: &Path) -> PathBuf {
+    let folder = at.join("Shop/tasks/EN-Shop-CLS-feeling");
+    fs::create_dir_all(&folder).unwrap();
+    let meta = json!({
+        "defi": "feeling", "label_key": "feeling", "label_set": { "feeling": ["good", "bad"] },
+        "test_prompt": { "instruction": "### Instruction:\n{sentences}\nHow is it? {label_set}\n### Response:\n" },
+    });
+    fs::write(folder.join("meta-info.json"), meta.to_string()).unwrap();
+    let row = |text: &str, label: &str| json!({ "sentences": text, "labels": { "feeling": [label] } });
+    fs::write(folder.join("test.json"), lines(&[row("A fine lamp.", "good"), row("It broke.", "bad")])).unwrap();
+    folder
+}
+
+#[test]
+fn data_folders_are_described() {
+    let dir = folder();
+    let dir = dir.path();
+    let task = task_folder(&dir.join("sets"));
+    let ran = ecom(dir, "inspect sets").ok();
+    assert_eq!(ran.out.lines().next(), Some("1 evaluation sets, 2 items"));
+    assert!(ran.out.contains("EN-Shop-CLS-feeling") && ran.out.contains("2 labels: good, bad"), "{}", ran.out);
+    assert_eq!(ecom(dir, "inspect sets/Shop/tasks/EN-Shop-CLS-feeling").ok().out, ran.out);
+    fs::create_dir(dir.join("none")).unwrap();
+    ecom(dir, "inspect none").refused(2, "none: wanted a model folder with config.json, or an instruction file");
+    ecom(dir, "inspect sets --show 1").refused(2, "--show: wanted an instruction file");
+
+    // One position, in the file; and half a task is not no task.
+    let mut rows = fs::read_to_string(task.join("test.json")).unwrap();
+    rows.push_str("{\"sentences\": 5}\n");
+    fs::write(task.join("test.json"), rows).unwrap();
+    let ran = ecom(dir, "inspect sets");
+    ran.refused(2, "test.json:3: invalid type");
+    assert!(!ran.err.contains("column"), "{}", ran.err);
+    fs::remove_file(task.join("meta-info.json")).unwrap();
+    ecom(dir, "inspect sets").refused(2, "meta-info.json");
+}
+
+/// What a file holds is shown, not sent to the terminal.
+#[test]
+fn control_characters_in_texts_are_shown_as_such() {
+    let dir = folder();
+    let row = json!({ "instruction": "Is it\nred?", "input": "a \u{1b}[31mlamp", "output": "yes" });
+    fs::write(dir.path().join("rows.jsonl"), lines(&[row])).unwrap();
+    let out = ecom(dir.path(), "inspect rows.jsonl").ok().out;
+    assert!(out.contains("a \\u{1b}[31mlamp\nIs it\nred?") && !out.contains('\u{1b}'), "{out}");
+}

@@ -244,7 +244,7 @@ fn wrong_settings_are_named() {
         with("a batch of nothing", "train --data rows.jsonl --output out --batch 0", "batch: wanted at least 1, found 0"),
         with("no number for a rate", "train --data rows.jsonl --output out --lr nan", "lr: wanted 0 to 1, found NaN"),
         with("heads that do not divide", "train --data rows.jsonl --output out --hidden 30 --heads 4", "hidden size 30: wanted a multiple of the 4 heads"),
-        with("a vocabulary too small", "train --data rows.jsonl --output out --vocab 100", "vocab: wanted at least 300"),
+        with("a vocabulary too small", "train --data rows.jsonl --output out --vocab 100", "vocab: wanted from 300"),
         with("a tokenizer too small", "tokenizer train --vocab 100 --output made rows.jsonl", "wanted at least 260 entries, found 100"),
         with("a shape for a given model", "train --model model --data rows.jsonl --output out --hidden 64", "they cannot go with --model"),
         with("a given model without data", "train --model model --output out", "--model needs --data"),
@@ -338,7 +338,7 @@ fn a_full_disk_ends_a_run_and_leaves_whole_checkpoints() {
 
     ecom(dir, &format!("{train} --overwrite")).ok();
     let before = tree(dir);
-    limited(5, "tokenizer train --vocab 400 --output out/model rows.jsonl").refused(4, "File too large");
+    limited(5, "tokenizer train --vocab 400 --output out/words rows.jsonl").refused(4, "File too large");
     limited(1, "generate --model out/model --from rows.jsonl --to out/log.jsonl --max-new-tokens 2")
         .refused(4, "out/log.jsonl");
     assert_eq!(tree(dir), before);

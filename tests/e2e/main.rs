@@ -6,6 +6,7 @@
 #![allow(clippy::format_collect, clippy::type_complexity)] // tables of damages, spelled where they are read
 
 mod cli;
+mod dataset;
 mod faults;
 mod kill;
 mod training;

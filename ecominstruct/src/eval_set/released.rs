@@ -64,7 +64,7 @@ pub(super) fn released(folder: &Path, seed: u64) -> Result<EvalSet, EvalError> {
     };
     let meta_path = folder.join("meta-info.json");
     let meta = fs::read_to_string(&meta_path).map_err(|e| EvalError::io(&meta_path, e))?;
-    let meta: Meta = parse_json(&meta, &meta_path.display().to_string())?;
+    let meta: Meta = parse_json(&meta, &meta_path, 1)?;
     let labels = match meta.label_set.get(&meta.label_key) {
         Some(labels) => labels.clone(),
         None if matches!(kind, SetKind::Extract | SetKind::Generate) => Vec::new(),
@@ -97,7 +97,7 @@ pub(super) fn released(folder: &Path, seed: u64) -> Result<EvalSet, EvalError> {
         let text = str::from_utf8(&line).map_err(|_| EvalError::content(&place, "invalid UTF-8"))?;
         let text = text.trim_start_matches('\u{FEFF}').trim();
         if !text.is_empty() {
-            let row: Row = parse_json(text, &place)?;
+            let row: Row = parse_json(text, &path, number)?;
             let item = released_item(&set, &meta, row, seed).map_err(|what| EvalError::content(&place, what))?;
             set.items.push(item);
         }
@@ -105,8 +105,13 @@ pub(super) fn released(folder: &Path, seed: u64) -> Result<EvalSet, EvalError> {
     Ok(set)
 }
 
-fn parse_json<T: DeserializeOwned>(text: &str, place: &str) -> Result<T, EvalError> {
-    serde_json::from_str(text).map_err(|e| EvalError::content(place, e.to_string()))
+/// Parses what starts on line `first` of the file.
+fn parse_json<T: DeserializeOwned>(text: &str, path: &Path, first: usize) -> Result<T, EvalError> {
+    serde_json::from_str(text).map_err(|e| {
+        let place = format!("{}:{}", path.display(), first + e.line().saturating_sub(1));
+        let whole = e.to_string();
+        EvalError::content(place, whole.rsplit_once(" at line ").map_or(whole.as_str(), |(what, _)| what))
+    })
 }
 
 fn released_item(set: &EvalSet, meta: &Meta, mut row: Row, seed: u64) -> Result<EvalItem, String> {

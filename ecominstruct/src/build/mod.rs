@@ -1,0 +1,604 @@
+//! Builds `EcomInstruct`: raw data sets in, instruction data out.
+//!
+//! ```text
+//! held-out rows and evaluation sets ─ firewall
+//! raw files ─ adapters → records ─ blocks ─ firewall, duplicates → tasks → drafts → words → spool on disk
+//!   ─ gate, balance: which keys stay → spool, in random order → train file, manifest, data card
+//! ```
+//! Memory depends on the size of a block and on the number of instructions (a key each), not on that of the raw data.
+//! The same recipe, data and seed give the same bytes for any number of threads.
+
+mod draft;
+pub mod manifest;
+pub mod output;
+pub mod recipe;
+mod source;
+mod spool;
+#[cfg(test)]
+mod tests;
+pub mod trace;
+mod unit;
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+use std::sync::mpsc::sync_channel;
+
+use rayon::prelude::*;
+use sha2::{Digest, Sha256};
+
+use self::draft::{Made, Maker, meta, rows, shuffle};
+use self::manifest::{FileEntry, HeldOutEntry, Manifest, SourceEntry, UnitEntry};
+use self::recipe::{Recipe, Source};
+use self::source::{Border, blocks};
+use self::spool::{Entry, Spool};
+use self::unit::{Ticket, Unit, balance};
+use crate::dedup::Dedup;
+use crate::eval_set;
+use crate::firewall::{Firewall, Hit};
+use crate::instruction::{DataType, Instruction, Lang, is_han};
+use crate::record::{Dialogue, Product, Query, Review};
+use crate::task::Task;
+use crate::task::block::Block;
+use crate::wording::Paraphrases;
+pub use output::Output;
+
+/// Why a build ends without data.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// A wrong recipe.
+    #[error("recipe: {0}")]
+    Recipe(String),
+    /// File not readable or writable.
+    #[error("{path}: {source}")]
+    Io {
+        /// What was read or written.
+        path: String,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// An evaluation set that cannot be read.
+    #[error(transparent)]
+    Evaluation(#[from] eval_set::EvalError),
+    /// A held-out set that came out other than the recipe says.
+    #[error("held-out set {name:?}: {what}")]
+    HeldOut {
+        /// Name of the set.
+        name: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// Nothing to write.
+    #[error("no instruction could be built: {0}")]
+    Empty(String),
+}
+
+impl BuildError {
+    pub(crate) fn io(path: &Path, source: io::Error) -> Self {
+        Self::Io { path: path.display().to_string(), source }
+    }
+}
+
+/// What was wrong with the rows of a source.
+#[derive(Debug, Clone, Default)]
+struct Faults {
+    records: usize,
+    bad: usize,
+    first: Vec<String>,
+}
+
+/// What the builder says while it works.
+#[derive(Debug)]
+pub enum Progress<'a> {
+    /// Source number `at` of `of` is being read; so many instructions wait.
+    Source {
+        /// Name.
+        name: &'a str,
+        /// Number, from 0.
+        at: usize,
+        /// Sources in all.
+        of: usize,
+        /// Instructions so far.
+        made: usize,
+    },
+    /// Instructions are written.
+    Writing {
+        /// How many so far.
+        at: usize,
+        /// How many in all.
+        of: usize,
+    },
+}
+
+/// Rows handled in one go between two updates of what is still wanted. Part of the result: it must not depend on threads.
+const CHUNK: usize = 2_048;
+
+/// Runs a recipe and writes `train.*`, `heldout/*`, `manifest.json` and `README.md` (the data card) into `folder`.
+///
+/// # Errors
+/// [`BuildError`]; what was written until then stays in `folder` for the caller to remove.
+pub fn build(
+    recipe: &Recipe,
+    folder: &Path,
+    output: Output,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<Manifest, BuildError> {
+    let sources = recipe.sources()?;
+    let mut firewall = Firewall::new();
+    for path in &recipe.evaluation {
+        for set in eval_set::read(path, 0)? {
+            wall_off(&mut firewall, &set);
+        }
+    }
+    let borders = sources.iter().map(Border::survey).collect::<Result<Vec<_>, _>>()?;
+    let heldout = heldout_blocks(recipe, &sources, &borders, &mut firewall)?;
+    let sets = recipe.heldout.iter().map(|h| HeldSet::make(recipe, h, &heldout)).collect::<Result<Vec<_>, _>>()?;
+    for row in sets.iter().flat_map(|s| &s.rows[0]) {
+        firewall.add_with_fields(&row.input);
+    }
+    let maker = Maker::new(recipe, &firewall, output, |t| recipe.trains(t));
+    let mut build = Build {
+        recipe,
+        maker: &maker,
+        units: Vec::new(),
+        places: BTreeMap::new(),
+        spool: Spool::create(&folder.join(".spool")).map_err(|e| BuildError::io(folder, e))?,
+        same: HashSet::new(),
+        keys: HashSet::new(),
+        dedup: Dedup::new(),
+        counts: Counts::default(),
+        formats: BTreeMap::new(),
+        labels: BTreeMap::new(),
+    };
+    let mut entries = Vec::with_capacity(sources.len());
+    for (at, (source, border)) in sources.iter().zip(&borders).enumerate() {
+        progress(Progress::Source { name: &source.name, at, of: sources.len(), made: build.counts.made });
+        entries.push(build.source(at, source, border)?);
+    }
+    let seed = recipe.seed;
+    build.units.par_iter_mut().for_each(|u| u.run_gate(seed, recipe.floor));
+    balance(&mut build.units, sources.len(), recipe);
+    let wanted: usize = build.units.iter().map(Unit::quota).sum();
+    if wanted == 0 {
+        let read: usize = entries.iter().map(|e: &SourceEntry| e.records).sum();
+        let what = format!(
+            "{read} records of {} sources were read; no unit reached the floor of {}",
+            sources.len(),
+            recipe.floor
+        );
+        return Err(BuildError::Empty(what));
+    }
+    let Build { units, spool, counts, formats, labels, .. } = build;
+    let mut files = vec![write_train(folder, output, spool, &units, wanted, progress)?];
+    let mut entries_held = Vec::with_capacity(sets.len());
+    for set in &sets {
+        files.extend(set.write(folder)?);
+        entries_held.push(HeldOutEntry::new(recipe, set, formats.contains_key(&set.format), &labels)?);
+    }
+    let mut unit_entries: Vec<UnitEntry> =
+        units.iter().map(|u| UnitEntry::new(u, &sources[u.source].name, recipe)).collect();
+    unit_entries.sort_by(|a, b| (&a.task, &a.source, a.lang).cmp(&(&b.task, &b.source, b.lang)));
+    let manifest = Manifest::new(recipe, entries, unit_entries, entries_held, files, &counts);
+    manifest.write(folder).map_err(|e| BuildError::io(folder, e))?;
+    Ok(manifest)
+}
+
+/// What happened to rows and instructions on their way.
+#[derive(Debug, Default)]
+struct Counts {
+    made: usize,
+    same: usize,
+    walled: BTreeMap<&'static str, usize>,
+}
+
+/// A build under way.
+struct Build<'a> {
+    recipe: &'a Recipe,
+    maker: &'a Maker<'a>,
+    units: Vec<Unit>,
+    places: BTreeMap<(&'static str, usize, Lang), usize>,
+    spool: Spool,
+    same: HashSet<u64>,
+    keys: HashSet<u64>,
+    dedup: Dedup,
+    counts: Counts,
+    formats: BTreeMap<String, usize>,
+    labels: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl Build<'_> {
+    /// Reads one source and makes its instructions; a thread reads ahead.
+    fn source(&mut self, at: usize, source: &Source, border: &Border) -> Result<SourceEntry, BuildError> {
+        let mut entry = SourceEntry::new(source);
+        std::thread::scope(|scope| {
+            let (sender, blocks_read) = sync_channel::<Block>(1);
+            let reader = scope.spawn(move || {
+                let mut faults = Faults::default();
+                let read = blocks(source, border, false, &mut faults, &mut |block| sender.send(block).is_ok());
+                read.map(|()| faults)
+            });
+            let mut result = Ok(());
+            for block in &blocks_read {
+                result = self.block(at, block, &mut entry);
+                if result.is_err() {
+                    break;
+                }
+            }
+            drop(blocks_read);
+            let read = reader.join().unwrap_or_else(|_| {
+                Err(BuildError::Io { path: source.name.clone(), source: io::Error::other("the reading thread ended") })
+            });
+            result?;
+            entry.faults(read?);
+            Ok(entry)
+        })
+    }
+
+    /// Takes out what the firewall or the duplicates forbid, and makes the instructions of the rest.
+    fn block(&mut self, source: usize, block: Block, entry: &mut SourceEntry) -> Result<(), BuildError> {
+        let block = self.sift(block, entry);
+        for (dtype, range) in rows(&block) {
+            let all: Vec<usize> = range.collect();
+            for chunk in all.chunks(CHUNK) {
+                let (maker, units, places) = (self.maker, &self.units, &self.places);
+                let cap = self.recipe.cap;
+                let wants = |task: &Task, class: &str, key: u64| {
+                    let place = places.get(&(task.id, source, block.lang));
+                    place.is_none_or(|&u| units.get(u).is_none_or(|unit| unit.wants(class, key, cap)))
+                };
+                let made: Vec<Vec<Made>> =
+                    chunk.par_iter().map(|&at| maker.row(&block, dtype, at, &wants, Paraphrases::Train)).collect();
+                self.take(source, block.lang, made.into_iter().flatten().collect())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn sift(&mut self, block: Block, entry: &mut SourceEntry) -> Block {
+        let firewall = self.maker.firewall;
+        let hits: Vec<Vec<Option<Hit>>> = rows(&block)
+            .into_iter()
+            .map(|(dtype, range)| {
+                range
+                    .into_par_iter()
+                    .map(|at| texts(&block, dtype, at).iter().find_map(|t| firewall.check(t)))
+                    .collect()
+            })
+            .collect();
+        let Block { source, split, lang, products, reviews, dialogues, queries, .. } = block;
+        let mut open = Block::new(source, split, lang);
+        let [p, r, d, q] = <[_; 4]>::try_from(hits).unwrap_or_default();
+        let mut pass = |hit: Option<Hit>| match hit {
+            Some(hit) => {
+                *entry.walled.entry(hit.name().to_owned()).or_default() += 1;
+                false
+            }
+            None => true,
+        };
+        for (record, hit) in products.into_iter().zip(p) {
+            if pass(hit) {
+                open.push(crate::record::Record::Product(record));
+            }
+        }
+        for (record, hit) in queries.into_iter().zip(q) {
+            if pass(hit) {
+                open.push(crate::record::Record::Query(record));
+            }
+        }
+        // Listings and queries repeat on purpose (several offers of one product); passages and talks do not.
+        let reviews: Vec<Review> = reviews.into_iter().zip(r).filter_map(|(x, hit)| pass(hit).then_some(x)).collect();
+        let dialogues: Vec<Dialogue> =
+            dialogues.into_iter().zip(d).filter_map(|(x, hit)| pass(hit).then_some(x)).collect();
+        for record in reviews {
+            if !self.recipe.deduplicate || self.dedup.insert_near(&record.text) {
+                open.push(crate::record::Record::Review(record));
+            } else {
+                entry.repeated += 1;
+            }
+        }
+        for record in dialogues {
+            if !self.recipe.deduplicate || self.dedup.insert_near(&spoken(&record)) {
+                open.push(crate::record::Record::Dialogue(record));
+            } else {
+                entry.repeated += 1;
+            }
+        }
+        open
+    }
+
+    /// Files instructions with their units and puts them into the spool.
+    fn take(&mut self, source: usize, lang: Lang, mut made: Vec<Made>) -> Result<(), BuildError> {
+        for m in &made {
+            let next = self.units.len();
+            let place = *self.places.entry((m.task.id, source, lang)).or_insert(next);
+            if place == next {
+                self.units.push(Unit::new(m.task, source, lang));
+            }
+        }
+        if self.recipe.tasks.shuffle_atomic {
+            let places = &self.places;
+            let find = |m: &Made| places.get(&(m.task.id, source, lang)).copied();
+            shuffle(&mut made, &find, &self.units, self.recipe, self.maker.output);
+        }
+        for m in made {
+            if let Some(hit) = m.hit {
+                *self.counts.walled.entry(hit.name()).or_default() += 1;
+                continue;
+            }
+            // A row that two files share has one key: its instruction is there already.
+            if !self.keys.insert(m.ticket.key) || (self.recipe.deduplicate && !self.same.insert(m.sameness)) {
+                self.counts.same += 1;
+                continue;
+            }
+            let Some(&place) = self.places.get(&(m.task.id, source, lang)) else { continue };
+            *self.formats.entry(m.format).or_default() += 1;
+            let labels = self.labels.entry(m.task.paradigm.name().to_owned()).or_default();
+            if labels.len() < 20_000 && m.task.paradigm == crate::instruction::Paradigm::Cls {
+                labels.extend(m.instruction.candidates.iter().cloned());
+            }
+            let Ticket { key, class, sides, tokens } = m.ticket;
+            let entry = Entry { order: m.order, key, unit: place as u32, class: class.clone(), line: m.line };
+            self.spool.add(&entry).map_err(|e| BuildError::Io { path: ".spool".into(), source: e })?;
+            if let Some(unit) = self.units.get_mut(place) {
+                unit.add(Ticket { key, class, sides, tokens }, self.recipe.cap);
+            }
+            self.counts.made += 1;
+        }
+        Ok(())
+    }
+}
+
+/// Writes what stays of the spool.
+fn write_train(
+    folder: &Path,
+    output: Output,
+    spool: Spool,
+    units: &[Unit],
+    wanted: usize,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<FileEntry, BuildError> {
+    let path = folder.join(format!("train.{}", output.extension()));
+    let fail = |e| BuildError::io(&path, e);
+    let mut file = Written::create(&path, output).map_err(fail)?;
+    let keep = |e: &Entry| units.get(e.unit as usize).is_some_and(|u| u.keeps(&e.class, e.key));
+    spool
+        .drain(&keep, &mut |entry| {
+            file.row(&entry.line)?;
+            if file.rows % 4096 == 0 {
+                progress(Progress::Writing { at: file.rows, of: wanted });
+            }
+            Ok(())
+        })
+        .map_err(fail)?;
+    progress(Progress::Writing { at: wanted, of: wanted });
+    file.finish("train").map_err(fail)
+}
+
+/// A file being written, with its SHA-256.
+struct Written {
+    path: std::path::PathBuf,
+    file: output::Sink,
+    rows: usize,
+}
+
+impl Written {
+    fn create(path: &Path, output: Output) -> io::Result<Self> {
+        let file = output::Sink::new(BufWriter::with_capacity(1 << 18, File::create(path)?), output)?;
+        Ok(Self { path: path.to_path_buf(), file, rows: 0 })
+    }
+
+    fn row(&mut self, line: &[u8]) -> io::Result<()> {
+        self.rows += 1;
+        self.file.row(line)
+    }
+
+    fn finish(self, part: &str) -> io::Result<FileEntry> {
+        self.file.finish()?.flush()?;
+        let name = self.path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        let name = if part == "train" { name } else { format!("{part}/{name}") };
+        Ok(FileEntry { name, rows: self.rows, bytes: fs::metadata(&self.path)?.len(), sha256: sha256(&self.path)? })
+    }
+}
+
+/// SHA-256 of a file, in hex.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn sha256(path: &Path) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let (mut hasher, mut buffer) = (Sha256::new(), vec![0; 1 << 18]);
+    loop {
+        match io::Read::read(&mut file, &mut buffer)? {
+            0 => break,
+            n => hasher.update(&buffer[..n]),
+        }
+    }
+    Ok(hasher.finalize().iter().flat_map(|b| [b >> 4, b & 15]).filter_map(|d| char::from_digit(d.into(), 16)).collect())
+}
+
+/// The held-out side of every source that has one, without what is in the evaluation sets; all of it goes into the firewall.
+fn heldout_blocks(
+    recipe: &Recipe,
+    sources: &[Source],
+    borders: &[Border],
+    firewall: &mut Firewall,
+) -> Result<BTreeMap<String, Vec<Block>>, BuildError> {
+    let mut all = BTreeMap::new();
+    for (source, border) in sources.iter().zip(borders) {
+        if source.heldout == 0.0 || !recipe.heldout.iter().any(|h| h.source == source.name) {
+            continue;
+        }
+        let mut list = Vec::new();
+        blocks(source, border, true, &mut Faults::default(), &mut |block| {
+            list.push(block);
+            true
+        })?;
+        all.insert(source.name.clone(), list);
+    }
+    for block in all.values().flatten() {
+        for (dtype, range) in rows(block) {
+            for at in range {
+                for text in texts(block, dtype, at) {
+                    firewall.add(&text);
+                }
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// Puts an evaluation set behind the wall: whole texts, their fields, and the texts to choose from.
+fn wall_off(firewall: &mut Firewall, set: &eval_set::EvalSet) {
+    for item in &set.items {
+        firewall.add_with_fields(&item.text);
+        if matches!(set.kind, eval_set::SetKind::Extract | eval_set::SetKind::Generate) {
+            for text in item.candidates.iter().chain([&item.gold]) {
+                firewall.add(text);
+            }
+        }
+    }
+}
+
+/// The texts of a record that must not be held-out ones.
+fn texts(block: &Block, dtype: DataType, at: usize) -> Vec<String> {
+    let product = |p: &Product| {
+        let mut all = vec![p.title.clone()];
+        all.extend(p.description.clone());
+        all.extend(p.short_title.clone());
+        if p.attributes.len() > 1 {
+            all.push(p.attributes.iter().map(|a| format!("{}: {}", a.name, a.value)).collect::<Vec<_>>().join("; "));
+        }
+        all
+    };
+    let review = |r: &Review| {
+        let mut all = vec![r.text.clone()];
+        all.extend(r.headline.clone());
+        all.extend(r.questions.iter().map(|q| q.text.clone()));
+        all
+    };
+    let list = match dtype {
+        DataType::Product => block.products.get(at).map(product),
+        DataType::Review => block.reviews.get(at).map(review),
+        DataType::Dialogue => block.dialogues.get(at).map(|d| vec![spoken(d)]),
+        DataType::Query => block.queries.get(at).map(|q: &Query| vec![q.text.clone()]),
+    };
+    let mut list = list.unwrap_or_default();
+    list.retain(|t| !t.is_empty());
+    list
+}
+
+/// All that is said in a dialogue.
+fn spoken(dialogue: &Dialogue) -> String {
+    dialogue.turns.iter().map(|t| t.text.as_str()).collect::<Vec<_>>().join("\n")
+}
+
+/// A held-out set, made before anything is trained on.
+struct HeldSet<'a> {
+    recipe: &'a recipe::HeldOut,
+    task: &'static Task,
+    unit: Unit,
+    format: String,
+    /// The items in the trained wordings, and in the held-out one.
+    rows: [Vec<Instruction>; 2],
+}
+
+impl<'a> HeldSet<'a> {
+    fn make(
+        recipe: &Recipe,
+        held: &'a recipe::HeldOut,
+        all: &BTreeMap<String, Vec<Block>>,
+    ) -> Result<Self, BuildError> {
+        let wrong = |what: String| BuildError::HeldOut { name: held.name.clone(), what };
+        let open = Firewall::new();
+        let plain = Recipe {
+            atomic_per_row: usize::MAX,
+            floor: 0,
+            size: 0,
+            cap: held.items,
+            tasks: recipe::Tasks { shuffle_atomic: false, ..recipe.tasks.clone() },
+            shares: recipe::Shares { language: 0.0, data_type: 0.0, source: 1.0, paradigm: BTreeMap::new() },
+            ..recipe.clone()
+        };
+        let maker = Maker::new(&plain, &open, Output::Instruct, |t| t.id == held.task);
+        let task = crate::task::find(&held.task).ok_or_else(|| wrong("no such task".into()))?;
+        let lang = all.get(&held.source).and_then(|b| b.first()).map(|b| b.lang).unwrap_or_default();
+        let mut unit = Unit::new(task, 0, lang);
+        let (mut made, mut keys, mut same) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+        for block in all.get(&held.source).map_or(&[][..], Vec::as_slice) {
+            let Some((_, range)) = rows(block).into_iter().find(|r| r.0 == task.dtype) else { continue };
+            let rows: Vec<(usize, Made)> = range
+                .into_par_iter()
+                .flat_map_iter(|at| {
+                    let one = maker.row(block, task.dtype, at, &|_, _, _| true, Paraphrases::Train);
+                    one.into_iter().map(move |m| (at, m))
+                })
+                .collect();
+            for (at, mut m) in rows {
+                if !keys.insert(m.ticket.key) || !same.insert(m.sameness) {
+                    continue;
+                }
+                let sides = m.ticket.sides.take();
+                unit.add(Ticket { key: m.ticket.key, class: m.ticket.class.clone(), sides, tokens: 0 }, 0);
+                made.push((block, at, m));
+            }
+        }
+        unit.run_gate(recipe.seed, 50);
+        balance(std::slice::from_mut(&mut unit), 1, &plain);
+        made.retain(|(_, _, m)| unit.keeps(&m.ticket.class, m.ticket.key));
+        made.sort_by_key(|(_, _, m)| m.order);
+        let Some(format) = made.first().map(|(_, _, m)| m.format.clone()) else {
+            return Err(wrong(format!("the held-out rows of {} give no item of task {}", held.source, held.task)));
+        };
+        // The set is one task of one source: its name tells sets of the same task apart.
+        let named = |row| Instruction { task: held.name.clone(), source_split: "heldout".into(), ..row };
+        let mut lists = [Vec::new(), Vec::new()];
+        for (block, at, m) in made {
+            let name = m.instruction.id.split_once(':').map_or("", |id| id.1);
+            let again = meta(block, task.dtype, at).and_then(|meta| {
+                let draft = maker.draft(task, block, name, at)?;
+                maker.word(task, &draft, block, (meta, name), (String::new(), 0), Paraphrases::HeldOut)
+            });
+            lists[1].extend(again.map(|m| named(m.instruction)));
+            lists[0].push(named(m.instruction));
+        }
+        Ok(Self { recipe: held, task, unit, format, rows: lists })
+    }
+
+    /// Writes both files. The first one's SHA-256 must be the recipe's, where that names one.
+    fn write(&self, folder: &Path) -> Result<Vec<FileEntry>, BuildError> {
+        let mut files = Vec::new();
+        for (part, rows) in ["heldout", "heldout-paraphrase"].into_iter().zip(&self.rows) {
+            let dir = folder.join(part);
+            fs::create_dir_all(&dir).map_err(|e| BuildError::io(&dir, e))?;
+            let path = dir.join(format!("{}.jsonl", self.recipe.name));
+            let fail = |e| BuildError::io(&path, e);
+            let mut file = Written::create(&path, Output::Instruct).map_err(fail)?;
+            rows.iter().try_for_each(|row| file.row(&Output::Instruct.line(row))).map_err(fail)?;
+            files.push(file.finish(part).map_err(fail)?);
+        }
+        match (&self.recipe.sha256, files.first()) {
+            (Some(wanted), Some(file)) if *wanted != file.sha256 => Err(BuildError::HeldOut {
+                name: self.recipe.name.clone(),
+                what: format!("wanted SHA-256 {wanted}, built {}", file.sha256),
+            }),
+            _ => Ok(files),
+        }
+    }
+}
+
+/// Tokens of a text, estimated without a tokenizer: a character each for Chinese, a third of a token for a letter, one for other
+/// signs. The manifest says that these are estimates; `ecom data stats --tokenizer` counts.
+pub(crate) fn tokens(text: &str) -> usize {
+    let (mut han, mut letters, mut other) = (0usize, 0usize, 0usize);
+    for c in text.chars() {
+        if is_han(c) {
+            han += 1;
+        } else if c.is_alphanumeric() || c == ' ' {
+            letters += 1;
+        } else {
+            other += 1;
+        }
+    }
+    han * 2 / 3 + letters / 4 + other
+}

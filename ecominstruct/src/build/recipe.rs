@@ -1,0 +1,310 @@
+//! The recipe of a build: which raw data, which tasks, how much of each, how rendered, and what is held out. One TOML file.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::BuildError;
+use crate::instruction::Kind;
+use crate::raw::generic::Mapping;
+use crate::raw::{Adapter, RawFile, Split, adapters};
+use crate::task::{Make, Task, find, tasks};
+use crate::wording::Style;
+
+/// All that decides a build. The same recipe, data and seed give the same bytes.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Recipe {
+    /// Decides every draw.
+    pub seed: u64,
+    /// Folder of the known raw data sets.
+    pub raw: PathBuf,
+    /// Folders or files with evaluation sets that must not enter the data.
+    pub evaluation: Vec<PathBuf>,
+    /// Most instructions of one unit (task, source and language); 0 for no limit.
+    pub cap: usize,
+    /// Units with fewer instructions are dropped.
+    pub floor: usize,
+    /// Most atomic instructions made of one raw row.
+    pub atomic_per_row: usize,
+    /// Exponent that flattens unit sizes: 1 keeps them, 0 makes them equal as far as they reach.
+    pub alpha: f64,
+    /// Wanted number of training instructions; 0 for as many as cap and shares allow.
+    pub size: usize,
+    /// Whether rows and instructions that repeat are removed.
+    pub deduplicate: bool,
+    /// Limits on the mixture.
+    pub shares: Shares,
+    /// Which tasks.
+    pub tasks: Tasks,
+    /// How prompts are rendered.
+    pub style: Style,
+    /// The sources; all known ones where none are named.
+    pub source: Vec<SourceRecipe>,
+    /// The held-out sets.
+    pub heldout: Vec<HeldOut>,
+}
+
+impl Default for Recipe {
+    fn default() -> Self {
+        Self {
+            seed: 1,
+            raw: PathBuf::from("raw"),
+            evaluation: Vec::new(),
+            cap: 800,
+            floor: 100,
+            atomic_per_row: 4,
+            alpha: 0.5,
+            size: 0,
+            deduplicate: true,
+            shares: Shares::default(),
+            tasks: Tasks::default(),
+            style: Style::default(),
+            source: Vec::new(),
+            heldout: Vec::new(),
+        }
+    }
+}
+
+/// Limits on the mixture, as shares of its tokens. They hold as far as the sources reach.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Shares {
+    /// The smaller of the two languages gets at least this share of the instructions.
+    pub language: f64,
+    /// Each basic data type gets at least this share.
+    pub data_type: f64,
+    /// No source gets more than this share.
+    pub source: f64,
+    /// Share of each paradigm.
+    pub paradigm: BTreeMap<String, f64>,
+}
+
+impl Default for Shares {
+    fn default() -> Self {
+        let paradigm = [("CLS", 0.30), ("EXT", 0.25), ("GEN", 0.30), ("OTH", 0.15)];
+        Self {
+            language: 0.45,
+            data_type: 0.15,
+            source: 0.12,
+            paradigm: paradigm.into_iter().map(|(name, share)| (name.to_owned(), share)).collect(),
+        }
+    }
+}
+
+/// Which tasks are built.
+#[allow(clippy::struct_excessive_bools)] // each is a switch of the recipe file
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tasks {
+    /// Final tasks.
+    #[serde(rename = "final")]
+    pub finals: bool,
+    /// Atomic tasks.
+    pub atomic: bool,
+    /// Tasks in the format of a released evaluation set.
+    pub format_twins: bool,
+    /// Only these ids; all where empty.
+    pub only: Vec<String>,
+    /// Ids that never enter training; held-out sets of them are "unseen tasks".
+    pub unseen: Vec<String>,
+    /// Whether the outputs of atomic tasks are permuted within each unit: a control that teaches formats without sense.
+    pub shuffle_atomic: bool,
+}
+
+impl Default for Tasks {
+    fn default() -> Self {
+        Self {
+            finals: true,
+            atomic: true,
+            format_twins: true,
+            only: Vec::new(),
+            unseen: Vec::new(),
+            shuffle_atomic: false,
+        }
+    }
+}
+
+/// One source.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SourceRecipe {
+    /// Name of a known data set, or a name for one's own.
+    pub name: String,
+    /// Share of the groups that stay out of training, for held-out sets; 1 for a data set that is never trained on.
+    pub heldout: f64,
+    /// Own data: the files, relative to the recipe.
+    pub files: Vec<PathBuf>,
+    /// Own data: its licence, for the manifest.
+    pub licence: String,
+    /// Own data: which columns hold what.
+    #[serde(skip_serializing)]
+    pub mapping: Option<Mapping>,
+}
+
+/// One held-out set.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct HeldOut {
+    /// Name of the set and of its file.
+    pub name: String,
+    /// Source, with a share of groups held out.
+    pub source: String,
+    /// Task.
+    pub task: String,
+    /// Most items.
+    #[serde(default = "items")]
+    pub items: usize,
+    /// SHA-256 of the set's file, where it must not change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+}
+
+fn items() -> usize {
+    500
+}
+
+/// A source with all that is needed to read it.
+#[derive(Debug)]
+pub(super) struct Source {
+    pub(super) name: String,
+    pub(super) licence: String,
+    pub(super) files: Vec<RawFile>,
+    pub(super) how: How,
+    pub(super) heldout: f64,
+}
+
+/// How the rows of a source become records.
+#[derive(Debug)]
+pub(super) enum How {
+    Known(Adapter),
+    Mapped(Box<Mapping>),
+}
+
+impl Recipe {
+    /// The recipe for the known data sets.
+    pub fn builtin() -> &'static str {
+        include_str!("../../recipe.toml")
+    }
+
+    /// Reads a recipe; paths in it are relative to `folder`.
+    ///
+    /// # Errors
+    /// The parser's message with its line.
+    pub fn parse(text: &str, folder: &Path) -> Result<Self, BuildError> {
+        let mut recipe: Self = toml::from_str(text).map_err(|e| BuildError::Recipe(one_line(&e, text)))?;
+        let place = |path: &mut PathBuf| *path = folder.join(&*path);
+        place(&mut recipe.raw);
+        recipe.evaluation.iter_mut().for_each(place);
+        recipe.source.iter_mut().flat_map(|s| &mut s.files).for_each(place);
+        recipe.check()?;
+        Ok(recipe)
+    }
+
+    /// Whether a task is trained.
+    pub fn trains(&self, task: &Task) -> bool {
+        let chosen = &self.tasks;
+        let kind = match task.kind() {
+            Kind::Final => chosen.finals,
+            Kind::Atomic => chosen.atomic,
+            Kind::Control => false,
+        };
+        matches!(task.draft, Make::From(_))
+            && kind
+            && (chosen.format_twins || !task.twin)
+            && (chosen.only.is_empty() || chosen.only.iter().any(|id| id == task.id))
+            && !chosen.unseen.iter().any(|id| id == task.id)
+    }
+
+    fn check(&self) -> Result<(), BuildError> {
+        let bad = |what: String| Err(BuildError::Recipe(what));
+        let ids = self.tasks.only.iter().chain(&self.tasks.unseen).chain(self.heldout.iter().map(|h| &h.task));
+        for id in ids {
+            let known: Vec<&str> = tasks().iter().map(|t| t.id).collect();
+            match find(id) {
+                Some(task) if matches!(task.draft, Make::From(_)) => {}
+                Some(Task { draft: Make::Never(why), .. }) => return bad(format!("task {id} cannot be built: {why}")),
+                _ => return bad(format!("wanted a task id from {} to A68, found {id:?}", known[0])),
+            }
+        }
+        for held in &self.heldout {
+            let place = held.name.contains(['/', '\\', '\0']) || held.name.starts_with('.') || held.name.is_empty();
+            if place {
+                return bad(format!("held-out set {:?}: wanted a name that can be a file's", held.name));
+            }
+            if self.heldout.iter().filter(|h| h.name == held.name).count() > 1 {
+                return bad(format!("held-out set {:?} is there twice", held.name));
+            }
+            match self.source.iter().find(|s| s.name == held.source) {
+                Some(source) if source.heldout > 0.0 => {}
+                Some(_) => {
+                    return bad(format!("held-out set {:?}: source {:?} holds nothing out", held.name, held.source));
+                }
+                None => return bad(format!("held-out set {:?}: no source {:?} in the recipe", held.name, held.source)),
+            }
+        }
+        let unit = |name: &str, value: f64| match value {
+            0.0..=1.0 => Ok(()),
+            _ => Err(BuildError::Recipe(format!("{name}: wanted a share from 0 to 1, found {value}"))),
+        };
+        unit("alpha", self.alpha)?;
+        unit("style.chinese_share", self.style.chinese_share)?;
+        unit("shares.language", self.shares.language * 2.0)?;
+        unit("shares.data_type", self.shares.data_type)?;
+        unit("shares.source", self.shares.source)?;
+        self.shares.paradigm.iter().try_for_each(|(name, share)| unit(&format!("shares.paradigm.{name}"), *share))?;
+        self.source.iter().try_for_each(|s| unit(&format!("heldout of source {:?}", s.name), s.heldout))
+    }
+
+    /// The sources, files looked up.
+    pub(super) fn sources(&self) -> Result<Vec<Source>, BuildError> {
+        let all: Vec<SourceRecipe> = if self.source.is_empty() {
+            let named = |a: &Adapter| SourceRecipe { name: a.name.to_owned(), ..SourceRecipe::default() };
+            adapters().iter().map(named).collect()
+        } else {
+            self.source.clone()
+        };
+        let mut sources = Vec::with_capacity(all.len());
+        for source in all {
+            if sources.iter().any(|s: &Source| s.name == source.name) {
+                return Err(BuildError::Recipe(format!("source {:?} is there twice", source.name)));
+            }
+            sources.push(match (source.mapping, adapters().iter().find(|a| a.name == source.name)) {
+                (Some(mapping), _) => {
+                    let file = |path: &PathBuf| {
+                        let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+                        let name = format!("{}/{}", source.name, name.strip_suffix(".gz").unwrap_or(&name));
+                        RawFile { path: path.clone(), name, split: Split::Train }
+                    };
+                    let files = source.files.iter().map(file).collect();
+                    let how = How::Mapped(Box::new(mapping));
+                    Source { name: source.name, licence: source.licence, files, how, heldout: source.heldout }
+                }
+                (None, Some(adapter)) => Source {
+                    name: source.name,
+                    licence: adapter.licence.to_owned(),
+                    files: adapter.locate(&self.raw).map_err(|e| BuildError::io(&self.raw.join(adapter.name), e))?,
+                    how: How::Known(*adapter),
+                    heldout: source.heldout,
+                },
+                (None, None) => {
+                    let known: Vec<&str> = adapters().iter().map(|a| a.name).collect();
+                    let what = format!(
+                        "source {:?} is not known and has no [source.mapping]; known are {}",
+                        source.name,
+                        known.join(", ")
+                    );
+                    return Err(BuildError::Recipe(what));
+                }
+            });
+        }
+        Ok(sources)
+    }
+}
+
+/// The parser's message with line and what is wrong, without its drawing of the line.
+fn one_line(error: &toml::de::Error, text: &str) -> String {
+    let line = error.span().map_or(0, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+    format!("line {line}: {}", error.message().replace('\n', " "))
+}

@@ -1,0 +1,118 @@
+//! Caps, shares and classes: what [`balance`] decides from what could be made.
+
+use super::recipe::{Recipe, Shares, Tasks};
+use super::unit::{NONE, Sides, Ticket, Unit, balance};
+use crate::instruction::Lang;
+use crate::splitmix::SplitMix;
+
+/// A unit of which `sizes` instructions of each class could be made.
+fn unit(task: &str, source: usize, lang: Lang, sizes: &[(&str, usize)]) -> Unit {
+    let task = crate::task::find(task).unwrap();
+    let mut unit = Unit::new(task, source, lang);
+    let mut rng = SplitMix::new(source as u64);
+    for &(class, n) in sizes {
+        for _ in 0..n {
+            unit.add(Ticket { key: rng.next_u64(), class: class.to_owned(), sides: None, tokens: 100 }, 800);
+        }
+    }
+    unit
+}
+
+fn free() -> Recipe {
+    let shares = Shares { language: 0.0, data_type: 0.0, source: 1.0, paradigm: std::collections::BTreeMap::new() };
+    Recipe { shares, floor: 10, ..Recipe::default() }
+}
+
+fn kept(unit: &Unit, class: &str, sizes: usize) -> usize {
+    let mut rng = SplitMix::new(unit.source as u64);
+    (0..sizes).filter(|_| unit.keeps(class, rng.next_u64())).count()
+}
+
+#[test]
+fn caps_floors_and_even_halves() {
+    let mut units = [
+        unit("A57", 0, Lang::En, &[("0", 3000), ("1", 500)]),
+        unit("F09", 1, Lang::En, &[("", 5000)]),
+        unit("F07", 2, Lang::En, &[("", 9)]),
+        unit("A02", 3, Lang::En, &[("", 300), (NONE, 900)]),
+    ];
+    balance(&mut units, 4, &free());
+    let quotas: Vec<usize> = units.iter().map(Unit::quota).collect();
+    // Two labels evenly; the cap; below the floor nothing; at most four in ten answers that say nothing fits.
+    assert_eq!(quotas, [800, 800, 0, 500]);
+    assert_eq!(kept(&units[0], "0", 3000), 400);
+    let mut none = SplitMix::new(3);
+    let all: Vec<u64> = (0..1200).map(|_| none.next_u64()).collect();
+    assert_eq!(all[300..].iter().filter(|&&k| units[3].keeps(NONE, k)).count(), 200);
+}
+
+#[test]
+fn few_labels_stay_within_three_to_one_and_rare_ones_are_all_kept() {
+    let mut units = [unit("F13", 0, Lang::En, &[("0", 30), ("1", 60), ("2", 100), ("3", 200), ("4", 2000)])];
+    balance(&mut units, 1, &free());
+    let counts = units[0].class_counts();
+    assert_eq!(counts["4"], 2000);
+    assert_eq!(kept(&units[0], "0", 30), 30);
+    assert!(units[0].quota() <= 30 + 60 + 100 + 2 * 100, "{}", units[0].quota());
+}
+
+#[test]
+fn the_smaller_language_gets_its_share_and_is_not_thinned() {
+    let mut units: Vec<Unit> = (0..8).map(|i| unit("F09", i, Lang::En, &[("", 1000)])).collect();
+    units.extend((8..12).map(|i| unit("F09", i, Lang::Zh, &[("", 700)])));
+    let recipe = Recipe { shares: Shares { language: 0.45, ..free().shares }, ..free() };
+    balance(&mut units, 12, &recipe);
+    let of = |lang| units.iter().filter(|u| u.lang == lang).map(Unit::quota).sum::<usize>();
+    let (en, zh) = (of(Lang::En), of(Lang::Zh));
+    assert_eq!(zh, 2800);
+    let share = zh as f64 / (en + zh) as f64;
+    assert!((0.44..0.47).contains(&share), "{share}");
+}
+
+#[test]
+fn no_source_takes_more_than_its_share_where_the_others_reach() {
+    let mut units: Vec<Unit> = (0..9).map(|_| unit("F09", 0, Lang::En, &[("", 800)])).collect();
+    units.extend((1..10).map(|i| unit("F09", i, Lang::En, &[("", 800)])));
+    let recipe = Recipe { shares: Shares { source: 0.2, ..free().shares }, ..free() };
+    balance(&mut units, 10, &recipe);
+    let all: usize = units.iter().map(Unit::quota).sum();
+    let first: usize = units.iter().filter(|u| u.source == 0).map(Unit::quota).sum();
+    let share = first as f64 / all as f64;
+    assert!((0.17..0.215).contains(&share), "{share}");
+    assert!(all > 8000, "{all} of 9000: the others are not thinned");
+}
+
+#[test]
+fn the_gate_is_asked_about_as_many_yes_as_no() {
+    let mut unit = Unit::new(crate::task::find("A57").unwrap(), 0, Lang::En);
+    let mut rng = SplitMix::new(1);
+    let words = ["lamp", "chair", "desk", "sofa", "rug", "vase", "shelf", "bed"];
+    for i in 0..900 {
+        let pick = |rng: &mut SplitMix| format!("{} {}", words[rng.below(8)], words[rng.below(8)]);
+        let yes = i % 9 == 0;
+        let sides = Sides::Match { first: pick(&mut rng), second: pick(&mut rng), yes };
+        let class = if yes { "0" } else { "1" }.to_owned();
+        unit.add(Ticket { key: rng.next_u64(), class, sides: Some(sides), tokens: 10 }, 800);
+    }
+    unit.run_gate(1, 10);
+    let before = unit.gate.as_ref().unwrap().before;
+    assert_eq!((before.n, before.chance), (200, 50.0));
+    assert!(before.passes, "{before:?}");
+}
+
+#[test]
+fn the_built_in_recipe_reads() {
+    let recipe = Recipe::parse(Recipe::builtin(), std::path::Path::new("")).unwrap();
+    assert_eq!(recipe.source.len(), 24);
+    assert!(recipe.heldout.len() >= 8);
+    let tasks: Tasks = recipe.tasks.clone();
+    assert!(recipe.heldout.iter().any(|h| tasks.unseen.contains(&h.task)), "no unseen task");
+    assert!(recipe.source.iter().any(|s| s.heldout >= 1.0), "no unseen data set");
+    let paradigms: std::collections::BTreeSet<&str> =
+        recipe.heldout.iter().map(|h| crate::task::find(&h.task).unwrap().paradigm.name()).collect();
+    assert_eq!(paradigms.len(), 4);
+    for (bad, part) in [("sed = 1", "line 1"), ("[tasks]\nonly = [\"F99\"]", "F99"), ("alpha = 2.0", "alpha")] {
+        let error = Recipe::parse(bad, std::path::Path::new("")).unwrap_err().to_string();
+        assert!(error.contains(part), "{error}");
+    }
+}

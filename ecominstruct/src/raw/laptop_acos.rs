@@ -1,0 +1,128 @@
+//! `laptop_acos`: tokenised review sentences with (aspect, category, polarity, opinion), spans counted in tokens.
+
+use std::io;
+
+use super::clean::clean_with;
+use super::table::lines;
+use super::{RawFile, Rows};
+use crate::instruction::Lang;
+use crate::record::{Opinion, Polarity, Record, Review, Span, Topic};
+
+pub(super) fn read(file: &RawFile, rows: &mut Rows<'_>) -> io::Result<()> {
+    lines(file, rows, |rows, line, text| match review(text) {
+        Ok(review) => rows.push(line, Record::Review(Review { meta: file.meta(line, Lang::En), ..review })),
+        Err(what) => rows.bad(line, what),
+    })
+}
+
+fn review(row: &str) -> Result<Review, String> {
+    let mut fields = row.split('\t');
+    let raw = fields.next().unwrap_or_default();
+    let mut tokens = Vec::new();
+    let mut start = 0;
+    for token in raw.split(' ') {
+        tokens.push(Span { start, end: start + token.len() });
+        start += token.len() + 1;
+    }
+    let mut found = Vec::new();
+    for quad in fields {
+        let parts: Vec<&str> = quad.split(' ').collect();
+        let [aspect, category, polarity, opinion] = parts[..] else {
+            return Err(format!("wanted aspect, category, polarity and opinion, found {quad:?}"));
+        };
+        let polarity = match polarity {
+            "0" => Polarity::Negative,
+            "1" => Polarity::Neutral,
+            "2" => Polarity::Positive,
+            _ => return Err(format!("wanted polarity 0, 1 or 2, found {polarity:?}")),
+        };
+        found.push((span(aspect, &tokens)?, span(opinion, &tokens)?, readable(category), polarity));
+    }
+    let mut spans: Vec<Span> = found.iter().flat_map(|f| [f.0, f.1]).flatten().collect();
+    let text = clean_with(raw, &mut spans);
+    let mut spans = spans.into_iter();
+    let mut opinions: Vec<Opinion> = Vec::with_capacity(found.len());
+    for (aspect, opinion, category, polarity) in found {
+        let aspect = aspect.and_then(|_| spans.next());
+        let opinion = opinion.and_then(|_| spans.next());
+        opinions.push(Opinion { aspect, opinion, category: Some(category), polarity });
+    }
+    opinions.sort_by_key(place);
+    Ok(Review { text, topics: topics(&opinions), opinions, opinions_complete: true, ..Review::default() })
+}
+
+/// `3,5` as bytes of tokens 3 and 4; `None` for `-1,-1`, what is only implied.
+fn span(range: &str, tokens: &[Span]) -> Result<Option<Span>, String> {
+    if range == "-1,-1" {
+        return Ok(None);
+    }
+    let wrong = || format!("wanted a range of {} tokens, found {range:?}", tokens.len());
+    let (first, end) = range.split_once(',').ok_or_else(wrong)?;
+    let (first, end): (usize, usize) = (first.parse().map_err(|_| wrong())?, end.parse().map_err(|_| wrong())?);
+    let words = tokens.get(first..end).ok_or_else(wrong)?;
+    let (Some(first), Some(last)) = (words.first(), words.last()) else { return Err(wrong()) };
+    Ok(Some(Span { start: first.start, end: last.end }))
+}
+
+/// Order in the text: by the first word that is stated; what is implied comes last.
+pub(super) fn place(opinion: &Opinion) -> (usize, usize) {
+    let start = |span: Option<Span>| span.map(|s| s.start);
+    let first = [start(opinion.aspect), start(opinion.opinion)].into_iter().flatten().min();
+    (first.unwrap_or(usize::MAX), start(opinion.opinion).unwrap_or(usize::MAX))
+}
+
+/// The categories of `opinions`, in order, with their polarity; one that is judged in several ways is left out.
+pub(super) fn topics(opinions: &[Opinion]) -> Vec<Topic> {
+    let mut topics: Vec<(Topic, bool)> = Vec::new();
+    for Opinion { category, polarity, .. } in opinions {
+        let Some(name) = category else { continue };
+        match topics.iter_mut().find(|(topic, _)| topic.name == *name) {
+            Some((topic, one)) => *one &= topic.polarity == *polarity,
+            None => topics.push((Topic { name: name.clone(), polarity: *polarity }, true)),
+        }
+    }
+    topics.into_iter().filter_map(|(topic, one)| one.then_some(topic)).collect()
+}
+
+/// `FANS&COOLING#DESIGN_FEATURES` as `fans & cooling design features`; abbreviations stay upper-case.
+fn readable(category: &str) -> String {
+    let spaced = category.replace(['#', '_'], " ").replace('&', " & ");
+    let word = |word: &str| if matches!(word, "OS" | "CPU") { word.to_owned() } else { word.to_lowercase() };
+    spaced.split(' ').map(word).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::raw::tests::{bad, reviews};
+
+    #[test]
+    fn token_ranges_become_words() {
+        let text = "the é keys feel  soft\t-1,-1 LAPTOP#GENERAL 1 -1,-1\t1,3 KEYBOARD#DESIGN_FEATURES 2 5,6\n\
+                    bad\t0,2 OS#PRICE 0 -1,-1\nbad\t0,1 OS#PRICE 7 -1,-1\nbad\tOS#PRICE\n";
+        let (found, report) = reviews(super::read, "laptop_acos/a.tsv", text);
+        let (text, opinions) = (&found[0].text, &found[0].opinions);
+        assert_eq!(text, "the é keys feel soft");
+        assert_eq!(opinions[0].aspect.and_then(|s| s.of(text)), Some("é keys"));
+        assert_eq!(opinions[0].opinion.and_then(|s| s.of(text)), Some("soft"));
+        assert_eq!((opinions[0].polarity, opinions[1].aspect), (Polarity::Positive, None));
+        assert_eq!(found[0].topics[0].name, "keyboard design features");
+        assert_eq!(bad(&report)[0], "laptop_acos/a.tsv:2: wanted a range of 1 tokens, found \"0,2\"");
+        assert_eq!(bad(&report)[1], "laptop_acos/a.tsv:3: wanted polarity 0, 1 or 2, found \"7\"");
+        assert_eq!(bad(&report).len(), 3);
+    }
+
+    #[test]
+    fn topics_judged_both_ways_are_left_out() {
+        let opinion =
+            |name: &str, polarity| Opinion { aspect: None, opinion: None, category: Some(name.into()), polarity };
+        let list = [
+            opinion("a", Polarity::Positive),
+            opinion("b", Polarity::Negative),
+            opinion("a", Polarity::Neutral),
+            opinion("b", Polarity::Negative),
+        ];
+        assert_eq!(topics(&list), [Topic { name: "b".into(), polarity: Polarity::Negative }]);
+        assert_eq!(readable("FANS&COOLING#GENERAL"), "fans & cooling general");
+    }
+}

@@ -1,0 +1,304 @@
+//! A block: records of one source, split and language, and what can be looked up among them.
+//!
+//! Everything that mixes records (distractors, recombination, label sets) stays within a block, so that nothing crosses from one
+//! split or side of the held-out border to the other, and memory depends on the size of a block, not of the data.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::OnceLock;
+
+use super::inventory::Inventory;
+use super::near::Near;
+use crate::instruction::Lang;
+use crate::raw::Split;
+use crate::record::{Dialogue, Grade, Product, Query, Record, Review};
+
+/// Records of one source, split and language.
+#[derive(Debug, Default)]
+pub struct Block {
+    /// Name of the source.
+    pub source: String,
+    /// Published split.
+    pub split: Split,
+    /// Language of all texts.
+    pub lang: Lang,
+    /// Product listings.
+    pub products: Vec<Product>,
+    /// Reviews and passages.
+    pub reviews: Vec<Review>,
+    /// Dialogues.
+    pub dialogues: Vec<Dialogue>,
+    /// Search queries.
+    pub queries: Vec<Query>,
+    places: HashMap<String, usize>,
+    lookup: Lookup,
+}
+
+/// What is worked out when it is first asked for.
+#[derive(Debug, Default)]
+struct Lookup {
+    leaves: OnceLock<Inventory>,
+    departments: OnceLock<Inventory>,
+    kinds: OnceLock<Inventory>,
+    attributes: OnceLock<BTreeMap<String, Inventory>>,
+    topics: OnceLock<Inventory>,
+    intents: OnceLock<Inventory>,
+    acts: OnceLock<Inventory>,
+    by_leaf: OnceLock<BTreeMap<String, Vec<usize>>>,
+    by_cluster: OnceLock<BTreeMap<String, Vec<usize>>>,
+    by_intent: OnceLock<BTreeMap<String, Vec<usize>>>,
+    by_kind: OnceLock<BTreeMap<String, Vec<(usize, usize)>>>,
+    by_attribute: OnceLock<BTreeMap<String, Vec<(usize, usize)>>>,
+    by_product: OnceLock<BTreeMap<usize, Vec<(usize, Grade)>>>,
+    near_products: OnceLock<Near>,
+    near_reviews: OnceLock<Near>,
+    near_queries: OnceLock<Near>,
+    near_dialogues: OnceLock<Near>,
+}
+
+/// Index of all attribute names, whatever the category, in the map behind [`Block::attribute_names`].
+const ANY: &str = "";
+
+impl Block {
+    /// An empty block.
+    pub fn new(source: impl Into<String>, split: Split, lang: Lang) -> Self {
+        Self { source: source.into(), split, lang, ..Self::default() }
+    }
+
+    /// Number of records.
+    pub fn len(&self) -> usize {
+        self.products.len() + self.reviews.len() + self.dialogues.len() + self.queries.len()
+    }
+
+    /// Whether there are no records.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Adds a record. One that is there already (equal `raw_id` and type) only gains the new one's judgements, questions and
+    /// opinions: sources repeat a listing for each pair it is judged in.
+    pub fn push(&mut self, record: Record) {
+        self.lookup = Lookup::default();
+        let key = |tag: &str, id: &str| format!("{tag}{id}");
+        match record {
+            Record::Product(new) => match self.places.entry(key("p", &new.meta.raw_id)) {
+                std::collections::hash_map::Entry::Occupied(at) => {
+                    let old = &mut self.products[*at.get()];
+                    old.judged.extend(new.judged.into_iter().filter(|j| !old.judged.contains(j)).collect::<Vec<_>>());
+                }
+                std::collections::hash_map::Entry::Vacant(at) => {
+                    at.insert(self.products.len());
+                    self.products.push(new);
+                }
+            },
+            Record::Review(new) => match self.places.entry(key("r", &new.meta.raw_id)) {
+                std::collections::hash_map::Entry::Occupied(at) => {
+                    let old = &mut self.reviews[*at.get()];
+                    let questions: Vec<_> = new.questions.into_iter().filter(|q| !old.questions.contains(q)).collect();
+                    old.questions.extend(questions);
+                    let opinions: Vec<_> = new.opinions.into_iter().filter(|o| !old.opinions.contains(o)).collect();
+                    old.opinions.extend(opinions);
+                    old.opinions.sort_by_key(|o| (o.aspect, o.opinion));
+                }
+                std::collections::hash_map::Entry::Vacant(at) => {
+                    at.insert(self.reviews.len());
+                    self.reviews.push(new);
+                }
+            },
+            Record::Dialogue(new) => self.dialogues.push(new),
+            Record::Query(new) => match self.places.entry(key("q", &new.meta.raw_id)) {
+                std::collections::hash_map::Entry::Occupied(at) => {
+                    let old = &mut self.queries[*at.get()];
+                    old.judged.extend(new.judged.into_iter().filter(|j| !old.judged.contains(j)).collect::<Vec<_>>());
+                }
+                std::collections::hash_map::Entry::Vacant(at) => {
+                    at.insert(self.queries.len());
+                    self.queries.push(new);
+                }
+            },
+        }
+    }
+
+    /// The product of this `raw_id`, if it is in the block.
+    pub fn product(&self, raw_id: &str) -> Option<usize> {
+        self.places.get(&format!("p{raw_id}")).copied()
+    }
+
+    /// Leaf categories of the products (else of the reviews), siblings being those of one parent.
+    pub fn leaves(&self) -> &Inventory {
+        self.lookup.leaves.get_or_init(|| {
+            let last = |path: &[String]| -> Vec<(String, Option<String>)> {
+                let parent = path.len().checked_sub(2).and_then(|i| path.get(i)).cloned();
+                path.last().cloned().map(|leaf| (leaf, parent)).into_iter().collect()
+            };
+            let all: Vec<_> = self.categories().map(last).collect();
+            Inventory::new(all.iter().map(|r| r.iter().map(|(l, p)| (l.as_str(), p.as_deref())).collect()))
+        })
+    }
+
+    /// Top-level categories of the products (else of the reviews).
+    pub fn departments(&self) -> &Inventory {
+        self.lookup.departments.get_or_init(|| {
+            Inventory::new(self.categories().filter_map(|c| c.first()).map(|c| vec![(c.as_str(), None)]))
+        })
+    }
+
+    fn categories(&self) -> impl Iterator<Item = &[String]> {
+        let products = self.products.iter().map(|p| p.category.as_slice());
+        let reviews = self.reviews.iter().map(|r| r.category.as_slice());
+        products.chain(reviews).filter(|c| !c.is_empty())
+    }
+
+    /// Types of the typed spans of products and of query segments.
+    pub fn kinds(&self) -> &Inventory {
+        self.lookup.kinds.get_or_init(|| {
+            let products = self.products.iter().map(|p| &p.spans);
+            let all = products.chain(self.queries.iter().map(|q| &q.segments));
+            Inventory::new(all.map(|spans| spans.iter().map(|s| (s.kind.as_str(), None)).collect()))
+        })
+    }
+
+    /// Attribute names of a leaf category; of the whole block where the category is none or has fewer than eight names.
+    pub fn attribute_names(&self, leaf: Option<&str>) -> &Inventory {
+        static NONE: OnceLock<Inventory> = OnceLock::new();
+        let all = self.lookup.attributes.get_or_init(|| {
+            type Rows<'a> = Vec<Vec<(&'a str, Option<&'a str>)>>;
+            let mut groups: BTreeMap<&str, Rows<'_>> = BTreeMap::new();
+            for product in &self.products {
+                let names: Vec<_> = product.attributes.iter().map(|a| (a.name.as_str(), None)).collect();
+                if let Some(leaf) = product.leaf() {
+                    groups.entry(leaf).or_default().push(names.clone());
+                }
+                groups.entry(ANY).or_default().push(names);
+            }
+            groups.into_iter().map(|(leaf, rows)| (leaf.to_owned(), Inventory::new(rows))).collect()
+        });
+        leaf.and_then(|l| all.get(l))
+            .filter(|names| names.len() >= 8)
+            .or_else(|| all.get(ANY))
+            .unwrap_or_else(|| NONE.get_or_init(Inventory::default))
+    }
+
+    /// Topics of the reviews (aspect categories), from their topics and opinions.
+    pub fn topics(&self) -> &Inventory {
+        self.lookup.topics.get_or_init(|| {
+            Inventory::new(self.reviews.iter().map(|r| r.topics.iter().map(|t| (t.name.as_str(), None)).collect()))
+        })
+    }
+
+    /// Intents of the dialogues.
+    pub fn intents(&self) -> &Inventory {
+        self.lookup.intents.get_or_init(|| {
+            Inventory::new(self.dialogues.iter().filter_map(|d| d.intent.as_deref()).map(|i| vec![(i, None)]))
+        })
+    }
+
+    /// Dialogue acts of the turns.
+    pub fn acts(&self) -> &Inventory {
+        self.lookup.acts.get_or_init(|| {
+            let turns = self.dialogues.iter().flat_map(|d| &d.turns);
+            Inventory::new(turns.map(|t| t.acts.iter().map(|a| (a.as_str(), None)).collect()))
+        })
+    }
+
+    /// Products of each leaf category.
+    pub fn products_of_leaf(&self, leaf: &str) -> &[usize] {
+        let map = self.lookup.by_leaf.get_or_init(|| group(self.products.iter().map(|p| p.leaf().map(str::to_owned))));
+        map.get(leaf).map_or(&[], Vec::as_slice)
+    }
+
+    /// Listings of each product cluster.
+    pub fn products_of_cluster(&self, cluster: &str) -> &[usize] {
+        let map = self.lookup.by_cluster.get_or_init(|| group(self.products.iter().map(|p| p.cluster.clone())));
+        map.get(cluster).map_or(&[], Vec::as_slice)
+    }
+
+    /// Dialogues of each intent.
+    pub fn dialogues_of_intent(&self, intent: &str) -> &[usize] {
+        let map = self.lookup.by_intent.get_or_init(|| group(self.dialogues.iter().map(|d| d.intent.clone())));
+        map.get(intent).map_or(&[], Vec::as_slice)
+    }
+
+    /// Spans of each type, as (product, span).
+    pub fn spans_of_kind(&self, kind: &str) -> &[(usize, usize)] {
+        let map = self.lookup.by_kind.get_or_init(|| {
+            let mut map: BTreeMap<String, Vec<(usize, usize)>> = BTreeMap::new();
+            for (p, product) in self.products.iter().enumerate() {
+                for (s, span) in product.spans.iter().enumerate() {
+                    map.entry(span.kind.clone()).or_default().push((p, s));
+                }
+            }
+            map
+        });
+        map.get(kind).map_or(&[], Vec::as_slice)
+    }
+
+    /// Attributes of each name, as (product, attribute).
+    pub fn attributes_of_name(&self, name: &str) -> &[(usize, usize)] {
+        let map = self.lookup.by_attribute.get_or_init(|| {
+            let mut map: BTreeMap<String, Vec<(usize, usize)>> = BTreeMap::new();
+            for (p, product) in self.products.iter().enumerate() {
+                for (a, attribute) in product.attributes.iter().enumerate() {
+                    map.entry(attribute.name.clone()).or_default().push((p, a));
+                }
+            }
+            map
+        });
+        map.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// Queries that were judged against a product, with their grades.
+    pub fn queries_of_product(&self, product: usize) -> &[(usize, Grade)] {
+        let map = self.lookup.by_product.get_or_init(|| {
+            let mut map: BTreeMap<usize, Vec<(usize, Grade)>> = BTreeMap::new();
+            for (q, query) in self.queries.iter().enumerate() {
+                for judged in &query.judged {
+                    if let Some(p) = self.product(&judged.product) {
+                        map.entry(p).or_default().push((q, judged.grade));
+                    }
+                }
+            }
+            map
+        });
+        map.get(&product).map_or(&[], Vec::as_slice)
+    }
+
+    /// Products by likeness of their titles (descriptions where there is no title).
+    pub fn near_products(&self) -> &Near {
+        let text = |p: &'_ Product| -> String {
+            if p.title.is_empty() { p.description.clone().unwrap_or_default() } else { p.title.clone() }
+        };
+        self.lookup.near_products.get_or_init(|| {
+            let texts: Vec<String> = self.products.iter().map(text).collect();
+            Near::new(texts.iter().map(String::as_str))
+        })
+    }
+
+    /// Reviews by likeness of their texts.
+    pub fn near_reviews(&self) -> &Near {
+        self.lookup.near_reviews.get_or_init(|| Near::new(self.reviews.iter().map(|r| r.text.as_str())))
+    }
+
+    /// Queries by likeness.
+    pub fn near_queries(&self) -> &Near {
+        self.lookup.near_queries.get_or_init(|| Near::new(self.queries.iter().map(|q| q.text.as_str())))
+    }
+
+    /// Dialogues by likeness of their last turns.
+    pub fn near_dialogues(&self) -> &Near {
+        let last = |d: &'_ Dialogue| d.turns.last().map(|t| t.text.clone()).unwrap_or_default();
+        self.lookup.near_dialogues.get_or_init(|| {
+            let texts: Vec<String> = self.dialogues.iter().map(last).collect();
+            Near::new(texts.iter().map(String::as_str))
+        })
+    }
+}
+
+fn group(keys: impl Iterator<Item = Option<String>>) -> BTreeMap<String, Vec<usize>> {
+    let mut map: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+    for (i, key) in keys.enumerate() {
+        if let Some(key) = key {
+            map.entry(key).or_default().push(i);
+        }
+    }
+    map
+}

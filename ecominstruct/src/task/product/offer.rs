@@ -1,0 +1,164 @@
+//! Tasks on offers of the same product: F05, A30, A31.
+
+use super::super::block::Block;
+use super::super::{Answer, Draft, chance, either, pick, select};
+use super::facts::{pairs, sheet};
+use super::words::{distinct, same, sized, tokens};
+use crate::record::Product;
+use crate::splitmix::SplitMix;
+
+/// Title, with up to five attributes where the source judges listings by them.
+fn offer(product: &Product) -> String {
+    let facts = pairs(product);
+    if product.cluster.is_some() || facts.is_empty() || facts.len() > 5 {
+        return product.title.clone();
+    }
+    format!("{} ({})", product.title, sheet(&facts))
+}
+
+/// Judged listings, with whether they are the same product.
+fn judged<'a>(block: &'a Block, product: &'a Product) -> impl Iterator<Item = (bool, &'a Product)> {
+    let others =
+        product.judged.iter().filter_map(|pair| Some((pair.same, block.products.get(block.product(&pair.other)?)?)));
+    others.filter(|(_, other)| !other.title.is_empty() && !same(&offer(other), &offer(product)))
+}
+
+fn judged_different<'a>(block: &'a Block, product: &'a Product) -> Vec<&'a Product> {
+    judged(block, product).filter(|(same, _)| !same).map(|(_, other)| other).collect()
+}
+
+/// Listings of the same product, by judgement or cluster, with another text.
+fn duplicates<'a>(block: &'a Block, product: &'a Product) -> Vec<&'a Product> {
+    let cluster = product.cluster.as_deref().map_or(&[][..], |c| block.products_of_cluster(c));
+    let others = cluster.iter().filter_map(|&i| block.products.get(i));
+    let others = others.filter(|other| !other.title.is_empty() && !same(&other.title, &product.title));
+    judged(block, product).filter(|(same, _)| *same).map(|(_, other)| other).chain(others).collect()
+}
+
+/// Listings of other clusters with titles like this one's, where the titles tell that the products are different ones.
+fn doubles<'a>(block: &'a Block, product: &'a Product, k: usize) -> Vec<&'a Product> {
+    let Some(cluster) = &product.cluster else { return Vec::new() };
+    let other = |i: usize| {
+        block.products.get(i).is_some_and(|p| {
+            p.leaf() == product.leaf() && p.cluster.as_ref().is_some_and(|c| c != cluster) && tell_apart(product, p)
+        })
+    };
+    block.near_products().near(&product.title, k, other).into_iter().filter_map(|i| block.products.get(i)).collect()
+}
+
+/// Whether each title has words that the other lacks, and one that is special to its product's name is among them.
+fn tell_apart(a: &Product, b: &Product) -> bool {
+    let lacks = |text: &str, other: &str| -> Vec<String> {
+        let other = tokens(other);
+        let joined = other.concat();
+        let mut words = tokens(text);
+        words.retain(|word| !(other.contains(word) || (word.len() >= 3 && joined.contains(word.as_str()))));
+        words
+    };
+    let (of_a, of_b) = (lacks(&a.title, &b.title), lacks(&b.title, &a.title));
+    if of_a.is_empty() || of_b.is_empty() {
+        return false;
+    }
+    match (&a.short_title, &b.short_title) {
+        (Some(x), Some(y)) => {
+            lacks(x, y).iter().any(|word| of_a.contains(word)) && lacks(y, x).iter().any(|word| of_b.contains(word))
+        }
+        _ => true,
+    }
+}
+
+/// A different product: as judged, or where there are clusters, in six of ten cases one with a title like it.
+fn different<'a>(block: &'a Block, product: &'a Product, rng: &mut SplitMix) -> Option<&'a Product> {
+    let known = judged_different(block, product);
+    if product.cluster.is_some() && (known.is_empty() || chance(rng, 60)) {
+        return pick(rng, &doubles(block, product, 6)).copied();
+    }
+    pick(rng, &known).copied()
+}
+
+/// F05. Two offers → the same product or not.
+pub(super) fn is_same(block: &Block, at: usize, rng: &mut SplitMix) -> Option<Draft> {
+    let product = block.products.get(at).filter(|p| !p.title.is_empty())?;
+    let yes = chance(rng, 50);
+    let other = if yes { *pick(rng, &duplicates(block, product))? } else { different(block, product, rng)? };
+    let (mut a, mut b) = (offer(product), offer(other));
+    if chance(rng, 50) {
+        std::mem::swap(&mut a, &mut b);
+    }
+    sized(block, Draft::new("item_a", a, either(yes)).part("item_b", b).others([other.meta.raw_id.clone()]))
+}
+
+/// A30. Reference and four offers → the offer of the same product; the others are of products like it.
+pub(super) fn duplicate(block: &Block, at: usize, rng: &mut SplitMix) -> Option<Draft> {
+    let product = block.products.get(at).filter(|p| !p.title.is_empty())?;
+    let right = *pick(rng, &duplicates(block, product))?;
+    let mut open =
+        if product.cluster.is_some() { doubles(block, product, 12) } else { judged_different(block, product) };
+    open.retain(|other| right.cluster.is_none() || tell_apart(right, other));
+    rng.shuffle(&mut open);
+    let mut others: Vec<&Product> = Vec::new();
+    for other in open {
+        let texts = others.iter().map(|p| offer(p)).chain([offer(right), offer(product)]);
+        if others.len() < 3 && !texts.into_iter().any(|text| same(&text, &offer(other))) {
+            others.push(other);
+        }
+    }
+    if others.len() < 3 {
+        return None;
+    }
+    let offers = select(&offer(right), others.iter().map(|p| offer(p)), rng)?;
+    let used = others.iter().chain([&right]).map(|p| p.meta.raw_id.clone()).collect::<Vec<_>>();
+    let draft = Draft::new("reference", offer(product), Answer::Spans(vec![offer(right)]));
+    sized(block, draft.candidates(offers).others(used))
+}
+
+/// A31. Two offers of different products → sizes, amounts and codes that only one of them has, as `A: x, y / B: z`.
+pub(super) fn details(block: &Block, at: usize, rng: &mut SplitMix) -> Option<Draft> {
+    let product = block.products.get(at).filter(|p| !p.title.is_empty())?;
+    let other = different(block, product, rng)?;
+    let (a, b) = (&product.title, &other.title);
+    let shared = tokens(a).iter().filter(|word| word.chars().count() >= 3 && tokens(b).contains(word)).count();
+    let (of_a, of_b) = (special(a, b), special(b, a));
+    if shared < 2 || of_a.is_empty() || of_b.is_empty() || of_a.len() + of_b.len() > 8 {
+        return None;
+    }
+    let answer = Answer::Text(format!("A: {} / B: {}", of_a.join(", "), of_b.join(", ")));
+    sized(block, Draft::new("item_a", a, answer).part("item_b", b).others([other.meta.raw_id.clone()]))
+}
+
+/// Words with digits, with the unit that follows a number, that the other text does not have, however it spaces them.
+pub(super) fn special(text: &str, other: &str) -> Vec<String> {
+    const UNITS: [&str; 34] = [
+        "gb", "tb", "mb", "mm", "cm", "m", "in", "inch", "inches", "kg", "g", "mg", "lb", "lbs", "oz", "l", "ml", "cl",
+        "w", "watt", "kw", "v", "mah", "mp", "hz", "ghz", "mhz", "rpm", "pack", "pcs", "ft", "litre", "btu", "qt",
+    ];
+    let words: Vec<&str> = text.split_whitespace().map(trimmed).collect();
+    let other = tokens(other);
+    let mut found = Vec::new();
+    for (i, word) in words.iter().enumerate() {
+        if !word.contains(|c: char| c.is_ascii_digit()) || word.contains([',', ';', '/', '，', '、']) {
+            continue;
+        }
+        let bare = word.chars().all(|c| c.is_ascii_digit() || c == '.');
+        let unit = words.get(i + 1).filter(|next| bare && UNITS.contains(&next.to_lowercase().as_str()));
+        let phrase = unit.map_or_else(|| (*word).to_owned(), |unit| format!("{word} {unit}"));
+        let phrase = if text.contains(&phrase) { phrase } else { (*word).to_owned() };
+        if !holds(&other, &tokens(word).concat()) {
+            found.push(phrase);
+        }
+    }
+    distinct(found)
+}
+
+fn trimmed(word: &str) -> &str {
+    word.trim_matches(|c: char| !c.is_alphanumeric())
+}
+
+/// Whether up to three words in a row make up `code`, or begin with it where it is a bare number and a unit follows.
+fn holds(words: &[String], code: &str) -> bool {
+    let bare = code.chars().all(|c| c.is_ascii_digit());
+    (1..=3).flat_map(|n| words.windows(n)).map(<[String]>::concat).any(|run| {
+        let number = run.trim_end_matches(char::is_alphabetic);
+        run == code || (bare && number == code)
+    })
+}

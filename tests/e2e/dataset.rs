@@ -1,0 +1,273 @@
+//! `ecom data` on a market stall's own tables: built twice, checked, counted, shown, traced; and what it says of mistakes.
+
+use super::*;
+
+/// Made-up words that say little about each other.
+struct Words(u64);
+
+impl Words {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % n
+    }
+
+    fn word(&mut self) -> String {
+        let parts =
+            ["ta", "mo", "vi", "ke", "lu", "ra", "so", "ni", "pe", "do", "gu", "fi", "ban", "cor", "lem", "tis"];
+        (0..2 + self.below(2)).map(|_| parts[self.below(parts.len())]).collect()
+    }
+
+    fn words(&mut self, n: usize) -> String {
+        (0..n).map(|_| self.word()).collect::<Vec<_>>().join(" ")
+    }
+}
+
+const RECIPE: &str = r#"
+seed = 5
+cap = 80
+floor = 10
+
+[shares]
+source = 1.0
+data_type = 0.0
+language = 0.0
+
+[[source]]
+name = "stall"
+licence = "CC0-1.0"
+heldout = 0.2
+files = ["products.csv"]
+[source.mapping]
+language = "en"
+[source.mapping.product]
+id = "sku"
+title = "name"
+category = "path"
+category_separator = " > "
+attribute_columns = ["maker", "colour", "material", "series", "style"]
+brand = "maker"
+
+[[source]]
+name = "guestbook"
+licence = "CC0-1.0"
+heldout = 0.2
+files = ["reviews.jsonl"]
+[source.mapping]
+language = "en"
+[source.mapping.review]
+text = "body"
+stars = "rate"
+
+[[heldout]]
+name = "stall-titles"
+source = "stall"
+task = "F07"
+items = 20
+[[heldout]]
+name = "guestbook-mood"
+source = "guestbook"
+task = "F12"
+items = 20
+"#;
+
+/// A folder with products, reviews and a recipe.
+fn market() -> TempDir {
+    let dir = folder();
+    let mut words = Words(7);
+    let (colours, materials) = (["red", "blue", "green", "white"], ["oak", "brass", "linen", "glass"]);
+    let shelves =
+        ["House > Lamps", "House > Chairs", "Garden > Pots", "Garden > Tools", "Wear > Hats", "Wear > Scarves"];
+    let mut csv = "sku,name,path,colour,material,series,style,maker\n".to_owned();
+    for n in 0..180 {
+        let (colour, material) = (colours[words.below(4)], materials[words.below(4)]);
+        let (maker, series, style) = (words.word(), words.words(2), words.word());
+        let name = format!("{maker} {series} {} {colour} {style} {material}", words.word());
+        let _ = writeln!(csv, "{n},{name},{},{colour},{material},{series},{style},{maker}", shelves[n % 6]);
+    }
+    let review = |n: usize| {
+        let rate = 1 + n % 5;
+        let mood = ["dreadful", "poor", "middling", "good", "splendid"][rate - 1];
+        json!({ "body": format!("The {} is {mood}. We took it to {} and {}.", words.word(), words.words(4), words.words(6)), "rate": rate })
+    };
+    let reviews: Vec<Value> = (0..300).map(review).collect();
+    fs::write(dir.path().join("products.csv"), csv).unwrap();
+    fs::write(dir.path().join("reviews.jsonl"), lines(&reviews)).unwrap();
+    fs::write(dir.path().join("market.toml"), RECIPE).unwrap();
+    dir
+}
+
+#[test]
+fn own_tables_become_checked_data_for_any_number_of_threads() {
+    let dir = market();
+    let dir = dir.path();
+    let one = ecom(dir, "--threads 1 data build market.toml --output one").ok();
+    ecom(dir, "--threads 2 data build market.toml --output two").ok();
+    assert_eq!(tree(&dir.join("one")), tree(&dir.join("two")));
+    let manifest = read_json(&dir.join("one/manifest.json"));
+    let sum = manifest["files"][0]["sha256"].as_str().unwrap();
+    assert_eq!(sum, sha256(&dir.join("one/train.jsonl")));
+    for part in ["instructions of", "languages  en", "firewall   raw rows left out", "gates      ", sum] {
+        assert!(one.out.contains(part), "no {part:?} in\n{}", one.out);
+    }
+    let card = fs::read_to_string(dir.join("one/README.md")).unwrap();
+    assert!(card.contains("CC0-1.0") && card.contains(sum), "{card}");
+    let other = ecom(dir, "data build market.toml --seed 6 --cap 20 --output other").ok();
+    assert!(!other.out.contains(sum));
+    assert_eq!(read_json(&dir.join("other/manifest.json"))["seed"], 6);
+    // The recipe that is kept builds the same from where it is.
+    ecom(dir, "data build other/recipe.toml --output again").ok();
+    assert_eq!(sha256(&dir.join("again/train.jsonl")), sha256(&dir.join("other/train.jsonl")));
+    let temporaries: Vec<_> =
+        tree(dir).into_keys().filter(|name| name.contains(".tmp-") || name.contains(".spool")).collect();
+    assert!(temporaries.is_empty(), "{temporaries:?}");
+
+    let checked = ecom(dir, "data check one").ok();
+    assert!(checked.out.ends_with("all 15 checks passed\n"), "{}", checked.out);
+    assert!(!checked.out.contains("FAILED") && checked.out.contains("overlap        ok"), "{}", checked.out);
+    let details = ecom(dir, "data check one --details").ok();
+    assert!(details.out.contains("F12 guestbook en: constant"), "{}", details.out);
+}
+
+#[test]
+fn checks_that_fail_end_with_code_2() {
+    let dir = market();
+    let dir = dir.path();
+    ecom(dir, "data build market.toml --output data").ok();
+    let path = dir.join("data/train.jsonl");
+    let mut rows = json_lines(&fs::read_to_string(&path).unwrap());
+    rows[3]["output"] = "moonshine".into();
+    fs::write(&path, lines(&rows)).unwrap();
+    let ran = ecom(dir, "data check data");
+    assert_eq!(ran.code, Some(2), "{}", ran.out);
+    assert!(!ran.err.contains("error:"), "{}", ran.err);
+    assert!(
+        ran.out.contains("manifest       FAILED") && ran.out.contains("train.jsonl:4: \"moonshine\""),
+        "{}",
+        ran.out
+    );
+    let ran = ecom(dir, "data check data --json");
+    assert_eq!(ran.code, Some(2));
+    let report: Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!(report["passed"], false);
+    let failed =
+        |name: &str| report["checks"].as_array().unwrap().iter().any(|c| c["name"] == name && c["passed"] == false);
+    assert!(failed("manifest") && failed("round trip") && !failed("schema"), "{}", ran.out);
+}
+
+#[test]
+fn data_is_counted_shown_and_traced() {
+    let dir = market();
+    let dir = dir.path();
+    ecom(dir, "data build market.toml --output data").ok();
+    let rows = json_lines(&fs::read_to_string(dir.join("data/train.jsonl")).unwrap());
+
+    let stats = ecom(dir, "data stats data").ok();
+    for part in ["by task", "F12", "guestbook", "answers, in characters", "heldout/guestbook-mood.jsonl"] {
+        assert!(stats.out.contains(part), "no {part:?} in\n{}", stats.out);
+    }
+    let stats: Value = serde_json::from_str(&ecom(dir, "data stats data --json").ok().out).unwrap();
+    assert_eq!(stats["instructions"], rows.len());
+    let mood = rows.iter().filter(|r| r["task"] == "F12").count();
+    assert_eq!(stats["task"]["F12"], mood);
+
+    let shown = ecom(dir, "data show data --task F12 --source guestbook --lang en -n 2 --seed 3").ok();
+    assert_eq!(shown.out.matches("━━ F12:guestbook/").count(), 2, "{}", shown.out);
+    for part in ["── prompt\n", "── response\n", "── gold\n{\"labels\":[", "template F12-en-", "### Response:"]
+    {
+        assert!(shown.out.contains(part), "no {part:?} in\n{}", shown.out);
+    }
+    let first = ecom(dir, "data show data -n 1").ok();
+    assert!(first.out.contains(rows[0]["id"].as_str().unwrap()), "{}", first.out);
+    ecom(dir, "data show data --task F99").refused(2, "no instruction is like that");
+
+    for row in [&rows[0], rows.iter().find(|r| r["task"] == "F12").unwrap()] {
+        let id = row["id"].as_str().unwrap();
+        let story = ecom(dir, &format!("data trace data '{id}'")).ok();
+        let wanted = [
+            id,
+            "licence CC0-1.0",
+            "raw row ",
+            "this row is on the training side",
+            "firewall: ",
+            "unit: ",
+            "written: train.jsonl:",
+        ];
+        for part in wanted {
+            assert!(story.out.contains(part), "no {part:?} in\n{}", story.out);
+        }
+    }
+    ecom(dir, "data trace data F12:guestbook/reviews.jsonl:9999").refused(2, "reviews.jsonl:9999");
+    ecom(dir, "data trace data nonsense").refused(2, "wanted an instruction id");
+
+    let tasks = ecom(dir, "data tasks data").ok();
+    assert_eq!(tasks.out.lines().count(), 104);
+    let line = |id: &str| tasks.out.lines().find(|l| l.starts_with(id)).unwrap().to_owned();
+    assert!(line("F12").contains("guestbook en "), "{}", line("F12"));
+    assert!(line("F26").contains("no source has the annotation it needs"), "{}", line("F26"));
+    assert_eq!(ecom(dir, "data tasks").ok().out.lines().count(), 104);
+}
+
+#[test]
+fn data_comes_in_other_forms() {
+    let dir = market();
+    let dir = dir.path();
+    for (form, keys) in [("alpaca", vec!["instruction", "input", "output"]), ("messages", vec!["messages"])] {
+        ecom(dir, &format!("data build market.toml --output {form} --format {form}")).ok();
+        let rows = json_lines(&fs::read_to_string(dir.join(form).join("train.jsonl")).unwrap());
+        assert_eq!(rows[0].as_object().unwrap().keys().collect::<Vec<_>>(), keys);
+        ecom(dir, &format!("data check {form}")).ok();
+        ecom(dir, &format!("inspect {form}/train.jsonl")).ok();
+    }
+    ecom(dir, "data build market.toml --output table --format parquet").ok();
+    let parquet = fs::read(dir.join("table/train.parquet")).unwrap();
+    assert!(parquet.starts_with(b"PAR1") && parquet.ends_with(b"PAR1"));
+    ecom(dir, "data stats table").refused(2, "found train.parquet");
+    ecom(dir, "data check table").ok();
+}
+
+#[test]
+fn an_earlier_build_is_replaced_only_where_asked() {
+    let dir = market();
+    let dir = dir.path();
+    fs::create_dir(dir.join("data")).unwrap();
+    fs::write(dir.join("data/notes.txt"), "mine").unwrap();
+    let before = tree(dir);
+    ecom(dir, "data build market.toml --output data").refused(2, "data is not empty: replace it with --overwrite");
+    assert_eq!(tree(dir), before);
+    ecom(dir, "data build market.toml --output data --overwrite").ok();
+    assert!(dir.join("data/manifest.json").is_file() && !dir.join("data/notes.txt").exists());
+}
+
+#[test]
+fn mistakes_in_a_recipe_are_named() {
+    type Damage = fn(&Path);
+    let cases: [(&str, Damage, &str); 8] = [
+        ("market.toml", |d| edit(d, "seed = 5", "sed = 5"), "market.toml:2: unknown key `sed`; did you mean `seed`?"),
+        ("market.toml", |d| edit(d, "brand = \"maker\"", "brnd = \"maker\""), "did you mean `brand`?"),
+        ("market.toml", |d| edit(d, "task = \"F12\"", "task = \"F77\""), "found \"F77\""),
+        ("market.toml", |d| edit(d, "body\"", "boddy\""), "boddy"),
+        ("market.toml", |d| edit(d, "cap = 80", "cap = \"all\""), "market.toml:3: invalid type"),
+        ("market.toml", |d| edit(d, "products.csv", "wares.csv"), "wares.csv"),
+        ("market.toml", |d| edit(d, "floor = 10", "floor = 100000"), "no unit reached the floor of 100000"),
+        ("nothing.toml", |_| {}, "nothing.toml: cannot read"),
+    ];
+    for (recipe, damage, says) in cases {
+        let dir = market();
+        let dir = dir.path();
+        damage(dir);
+        let before = tree(dir);
+        ecom(dir, &format!("data build {recipe} --output data")).refused(2, says);
+        assert_eq!(tree(dir), before, "{says}: something was left");
+    }
+    let dir = folder();
+    ecom(dir.path(), "data build --output data").refused(2, "wanted a recipe, or --data DIR");
+    ecom(dir.path(), "data build --data . --output data").refused(2, "raw");
+    ecom(dir.path(), "data check none").refused(2, "none: ");
+}
+
+fn edit(dir: &Path, from: &str, to: &str) {
+    let path = dir.join("market.toml");
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(text.contains(from), "{from}");
+    fs::write(&path, text.replacen(from, to, 1)).unwrap();
+}
