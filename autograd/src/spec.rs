@@ -8,7 +8,7 @@ use tensor::Tensor;
 use super::*;
 
 fn matrix(rows: usize, columns: usize, first: i32) -> Tensor {
-    let values = (0..rows * columns).map(|i| ((first + 3 * i as i32) % 7 - 3) as f32).collect::<Vec<_>>();
+    let values: Vec<f32> = (first..).step_by(3).take(rows * columns).map(|i| (i % 7 - 3) as f32).collect();
     Tensor::new(&[rows, columns], values).unwrap()
 }
 
