@@ -49,8 +49,8 @@ impl Config {
         Ok(config)
     }
 
-    /// Takes over the special ids of the tokenizer that a new model is made for.
-    pub fn set_special_ids(&mut self, bos: u32, eos: u32, pad: u32) {
+    /// See [`crate::Bloom::set_special_ids`].
+    pub(crate) fn set_special_ids(&mut self, bos: u32, eos: u32, pad: u32) {
         self.eos = eos;
         self.rest.insert("bos_token_id".into(), json!(bos));
         self.rest.insert("pad_token_id".into(), json!(pad));

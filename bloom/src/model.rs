@@ -56,6 +56,11 @@ impl Bloom {
         &self.config
     }
 
+    /// Takes over the special ids of the tokenizer that the model is trained with.
+    pub fn set_special_ids(&mut self, bos: u32, eos: u32, pad: u32) {
+        self.config.set_special_ids(bos, eos, pad);
+    }
+
     /// The weights.
     pub const fn params(&self) -> &Params {
         &self.params

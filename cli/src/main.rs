@@ -64,7 +64,7 @@ enum Command {
     Tokenizer(tokenizer::TokenizerArgs),
     /// Say how much memory a model needs, before anything is allocated
     Plan(plan::PlanArgs),
-    /// Describe a model folder or an instruction file
+    /// Describe a model folder, an instruction file or a data folder
     Inspect(inspect::InspectArgs),
     /// Print a completion script for a shell
     Completions {
@@ -83,7 +83,7 @@ const fn train_help() -> &'static str {
 
 const fn generate_help() -> &'static str {
     "Examples:\n  \
-     ecom generate 'Is the reviewer satisfied? Options: positive, negative' --input 'Great bag, broke in a week'\n  \
+     ecom generate 'Which brand is named? None if absent.' --task 'brand extraction' --input 'Norvik Canvas Tote Bag'\n  \
      ecom generate --model runs/shop/model --from questions.jsonl --to answers.jsonl --batch 16\n  \
      ecom generate --raw 'Once upon a time' --temperature 0.8 --top-p 0.95 --seed 7"
 }

@@ -12,8 +12,14 @@ pub fn available() -> Option<u64> {
         line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
     });
     let number = |path: &str| std::fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
-    let group = number("/sys/fs/cgroup/memory.max")
-        .map(|max| max.saturating_sub(number("/sys/fs/cgroup/memory.current").unwrap_or(0)));
+    // What the group counts as taken holds cached files that the system gives back when asked.
+    let cached = std::fs::read_to_string("/sys/fs/cgroup/memory.stat")
+        .ok()
+        .and_then(|text| text.lines().find_map(|l| l.strip_prefix("inactive_file "))?.trim().parse::<u64>().ok());
+    let group = number("/sys/fs/cgroup/memory.max").map(|max| {
+        let taken = number("/sys/fs/cgroup/memory.current").unwrap_or(0);
+        max.saturating_sub(taken.saturating_sub(cached.unwrap_or(0)))
+    });
     let own = std::fs::read_to_string("/proc/self/limits").ok().and_then(|text| {
         let line = text.lines().find_map(|l| l.strip_prefix("Max address space"))?;
         let limit = line.split_whitespace().next()?.parse::<u64>().ok()?;

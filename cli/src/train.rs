@@ -31,7 +31,7 @@ pub struct TrainArgs {
     /// TOML file with any of these settings (`weight_decay = 0.1`); flags beat it
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Go on from the newest checkpoint in the output folder, bit for bit
+    /// Go on from the newest checkpoint in the output folder, bit for bit; the model is the checkpoint's, not --model's
     #[arg(long)]
     resume: bool,
     /// Replace what an earlier run left in the output folder
@@ -212,16 +212,11 @@ fn start(run: &Run, material: &Material, found: Option<&Found>) -> anyhow::Resul
     let source = found.map(|f| f.folder.as_path()).or(run.model.as_deref());
     let config = match (source, r.new_model) {
         (Some(folder), _) => Config::read(&folder.join("config.json"))?,
-        (None, Some(m)) => {
-            let text = &material.text;
-            let mut config = Config::new(m.hidden, m.layers, m.heads, text.len().next_multiple_of(64))?;
-            config.set_special_ids(text.bos(), text.eos(), text.pad());
-            config
-        }
+        (None, Some(m)) => Config::new(m.hidden, m.layers, m.heads, material.text.len().next_multiple_of(64))?,
         (None, None) => bail!("no model: name one with --model"),
     };
     let recompute = plan(&config, run, material)?;
-    let model = match found {
+    let mut model = match found {
         Some(found) => found.model()?,
         None => match &run.model {
             Some(folder) => Bloom::load(folder, Dtype::F32)?,
@@ -232,6 +227,8 @@ fn start(run: &Run, material: &Material, found: Option<&Found>) -> anyhow::Resul
     if tokens > rows {
         bail!("the tokenizer has {tokens} tokens, but the model only {rows} rows in its vocabulary");
     }
+    // The saved model must name the tokens that it was trained with, whichever tokenizer its start came with.
+    model.set_special_ids(material.text.bos(), material.text.eos(), material.text.pad());
     let settings =
         autograd::Settings { beta1: r.beta1, beta2: r.beta2, eps: 1e-8, weight_decay: r.weight_decay, clip: r.clip };
     let mut trainer = Trainer::new(model, settings, recompute)?;

@@ -101,6 +101,16 @@ fn the_saved_folder_names_its_special_ids() {
     }
 }
 
+#[test]
+fn a_model_that_ended_otherwise_is_saved_with_the_end_it_learnt() {
+    let dir = shop(8);
+    let dir = dir.path();
+    copy(&trained().join("run/model"), &dir.join("model"));
+    edit_json(&dir.join("model/config.json"), |config| drop(config.insert("eos_token_id".into(), json!(9))));
+    ecom(dir, "train --model model --data rows.jsonl --output run --batch 4 --steps 1").ok();
+    assert_eq!(read_json(&dir.join("run/model/config.json"))["eos_token_id"], 2);
+}
+
 /// Permissions are the process's usual ones, also where a file is a renamed temporary.
 #[test]
 #[cfg(unix)]

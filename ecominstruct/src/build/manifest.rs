@@ -8,9 +8,10 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::heldout::HeldSet;
 use super::recipe::{Recipe, Source};
 use super::unit::Unit;
-use super::{BuildError, Counts, Faults, HeldSet};
+use super::{BuildError, Counts, Faults};
 use crate::baseline::{self, Policy};
 use crate::eval_set::from_instructions;
 use crate::gate::Verdict;

@@ -9,6 +9,7 @@
 //! The same recipe, data and seed give the same bytes for any number of threads.
 
 mod draft;
+mod heldout;
 pub mod manifest;
 pub mod output;
 pub mod recipe;
@@ -28,7 +29,8 @@ use std::sync::mpsc::sync_channel;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use self::draft::{Made, Maker, meta, rows, shuffle};
+use self::draft::{Made, Maker, rows, shuffle};
+use self::heldout::{HeldSet, heldout_blocks, spoken, texts, wall_off};
 use self::manifest::{FileEntry, HeldOutEntry, Manifest, SourceEntry, UnitEntry};
 use self::recipe::{Recipe, Source};
 use self::source::{Border, blocks};
@@ -37,8 +39,8 @@ use self::unit::{Ticket, Unit, balance};
 use crate::dedup::Dedup;
 use crate::eval_set;
 use crate::firewall::{Firewall, Hit};
-use crate::instruction::{DataType, Instruction, Lang, is_han};
-use crate::record::{Dialogue, Product, Query, Review};
+use crate::instruction::{Lang, is_han};
+use crate::record::{Dialogue, Review};
 use crate::task::Task;
 use crate::task::block::Block;
 use crate::wording::Paraphrases;
@@ -415,176 +417,6 @@ pub fn sha256(path: &Path) -> io::Result<String> {
         }
     }
     Ok(hasher.finalize().iter().flat_map(|b| [b >> 4, b & 15]).filter_map(|d| char::from_digit(d.into(), 16)).collect())
-}
-
-/// The held-out side of every source that has one, without what is in the evaluation sets; all of it goes into the firewall.
-fn heldout_blocks(
-    recipe: &Recipe,
-    sources: &[Source],
-    borders: &[Border],
-    firewall: &mut Firewall,
-) -> Result<BTreeMap<String, Vec<Block>>, BuildError> {
-    let mut all = BTreeMap::new();
-    for (source, border) in sources.iter().zip(borders) {
-        if source.heldout == 0.0 || !recipe.heldout.iter().any(|h| h.source == source.name) {
-            continue;
-        }
-        let mut list = Vec::new();
-        blocks(source, border, true, &mut Faults::default(), &mut |block| {
-            list.push(block);
-            true
-        })?;
-        all.insert(source.name.clone(), list);
-    }
-    for block in all.values().flatten() {
-        for (dtype, range) in rows(block) {
-            for at in range {
-                for text in texts(block, dtype, at) {
-                    firewall.add(&text);
-                }
-            }
-        }
-    }
-    Ok(all)
-}
-
-/// Puts an evaluation set behind the wall: whole texts, their fields, and the texts to choose from.
-fn wall_off(firewall: &mut Firewall, set: &eval_set::EvalSet) {
-    for item in &set.items {
-        firewall.add_with_fields(&item.text);
-        if matches!(set.kind, eval_set::SetKind::Extract | eval_set::SetKind::Generate) {
-            for text in item.candidates.iter().chain([&item.gold]) {
-                firewall.add(text);
-            }
-        }
-    }
-}
-
-/// The texts of a record that must not be held-out ones.
-fn texts(block: &Block, dtype: DataType, at: usize) -> Vec<String> {
-    let product = |p: &Product| {
-        let mut all = vec![p.title.clone()];
-        all.extend(p.description.clone());
-        all.extend(p.short_title.clone());
-        if p.attributes.len() > 1 {
-            all.push(p.attributes.iter().map(|a| format!("{}: {}", a.name, a.value)).collect::<Vec<_>>().join("; "));
-        }
-        all
-    };
-    let review = |r: &Review| {
-        let mut all = vec![r.text.clone()];
-        all.extend(r.headline.clone());
-        all.extend(r.questions.iter().map(|q| q.text.clone()));
-        all
-    };
-    let list = match dtype {
-        DataType::Product => block.products.get(at).map(product),
-        DataType::Review => block.reviews.get(at).map(review),
-        DataType::Dialogue => block.dialogues.get(at).map(|d| vec![spoken(d)]),
-        DataType::Query => block.queries.get(at).map(|q: &Query| vec![q.text.clone()]),
-    };
-    let mut list = list.unwrap_or_default();
-    list.retain(|t| !t.is_empty());
-    list
-}
-
-/// All that is said in a dialogue.
-fn spoken(dialogue: &Dialogue) -> String {
-    dialogue.turns.iter().map(|t| t.text.as_str()).collect::<Vec<_>>().join("\n")
-}
-
-/// A held-out set, made before anything is trained on.
-struct HeldSet<'a> {
-    recipe: &'a recipe::HeldOut,
-    task: &'static Task,
-    unit: Unit,
-    format: String,
-    /// The items in the trained wordings, and in the held-out one.
-    rows: [Vec<Instruction>; 2],
-}
-
-impl<'a> HeldSet<'a> {
-    fn make(
-        recipe: &Recipe,
-        held: &'a recipe::HeldOut,
-        all: &BTreeMap<String, Vec<Block>>,
-    ) -> Result<Self, BuildError> {
-        let wrong = |what: String| BuildError::HeldOut { name: held.name.clone(), what };
-        let open = Firewall::new();
-        let plain = Recipe {
-            atomic_per_row: usize::MAX,
-            floor: 0,
-            size: 0,
-            cap: held.items,
-            tasks: recipe::Tasks { shuffle_atomic: false, ..recipe.tasks.clone() },
-            shares: recipe::Shares { language: 0.0, data_type: 0.0, source: 1.0, paradigm: BTreeMap::new() },
-            ..recipe.clone()
-        };
-        let maker = Maker::new(&plain, &open, Output::Instruct, |t| t.id == held.task);
-        let task = crate::task::find(&held.task).ok_or_else(|| wrong("no such task".into()))?;
-        let lang = all.get(&held.source).and_then(|b| b.first()).map(|b| b.lang).unwrap_or_default();
-        let mut unit = Unit::new(task, 0, lang);
-        let (mut made, mut keys, mut same) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
-        for block in all.get(&held.source).map_or(&[][..], Vec::as_slice) {
-            let Some((_, range)) = rows(block).into_iter().find(|r| r.0 == task.dtype) else { continue };
-            let rows: Vec<(usize, Made)> = range
-                .into_par_iter()
-                .flat_map_iter(|at| {
-                    let one = maker.row(block, task.dtype, at, &|_, _, _| true, Paraphrases::Train);
-                    one.into_iter().map(move |m| (at, m))
-                })
-                .collect();
-            for (at, mut m) in rows {
-                if !keys.insert(m.ticket.key) || !same.insert(m.sameness) {
-                    continue;
-                }
-                let sides = m.ticket.sides.take();
-                unit.add(Ticket { key: m.ticket.key, class: m.ticket.class.clone(), sides, tokens: 0 }, 0);
-                made.push((block, at, m));
-            }
-        }
-        unit.run_gate(recipe.seed, 50);
-        balance(std::slice::from_mut(&mut unit), 1, &plain);
-        made.retain(|(_, _, m)| unit.keeps(&m.ticket.class, m.ticket.key));
-        made.sort_by_key(|(_, _, m)| m.order);
-        let Some(format) = made.first().map(|(_, _, m)| m.format.clone()) else {
-            return Err(wrong(format!("the held-out rows of {} give no item of task {}", held.source, held.task)));
-        };
-        // The set is one task of one source: its name tells sets of the same task apart.
-        let named = |row| Instruction { task: held.name.clone(), source_split: "heldout".into(), ..row };
-        let mut lists = [Vec::new(), Vec::new()];
-        for (block, at, m) in made {
-            let name = m.instruction.id.split_once(':').map_or("", |id| id.1);
-            let again = meta(block, task.dtype, at).and_then(|meta| {
-                let draft = maker.draft(task, block, name, at)?;
-                maker.word(task, &draft, block, (meta, name), (String::new(), 0), Paraphrases::HeldOut)
-            });
-            lists[1].extend(again.map(|m| named(m.instruction)));
-            lists[0].push(named(m.instruction));
-        }
-        Ok(Self { recipe: held, task, unit, format, rows: lists })
-    }
-
-    /// Writes both files. The first one's SHA-256 must be the recipe's, where that names one.
-    fn write(&self, folder: &Path) -> Result<Vec<FileEntry>, BuildError> {
-        let mut files = Vec::new();
-        for (part, rows) in ["heldout", "heldout-paraphrase"].into_iter().zip(&self.rows) {
-            let dir = folder.join(part);
-            fs::create_dir_all(&dir).map_err(|e| BuildError::io(&dir, e))?;
-            let path = dir.join(format!("{}.jsonl", self.recipe.name));
-            let fail = |e| BuildError::io(&path, e);
-            let mut file = Written::create(&path, Output::Instruct).map_err(fail)?;
-            rows.iter().try_for_each(|row| file.row(&Output::Instruct.line(row))).map_err(fail)?;
-            files.push(file.finish(part).map_err(fail)?);
-        }
-        match (&self.recipe.sha256, files.first()) {
-            (Some(wanted), Some(file)) if *wanted != file.sha256 => Err(BuildError::HeldOut {
-                name: self.recipe.name.clone(),
-                what: format!("wanted SHA-256 {wanted}, built {}", file.sha256),
-            }),
-            _ => Ok(files),
-        }
-    }
 }
 
 /// Tokens of a text, estimated without a tokenizer: a character each for Chinese, a third of a token for a letter, one for other

@@ -6,10 +6,11 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 use super::draft::{Maker, meta, rows};
+use super::heldout::{heldout_blocks, texts, wall_off};
 use super::manifest::Manifest;
 use super::recipe::{Recipe, Source};
 use super::source::{Border, blocks, each_record};
-use super::{BuildError, Faults, Output, heldout_blocks, texts, wall_off};
+use super::{BuildError, Faults, Output};
 use crate::eval_set;
 use crate::firewall::Firewall;
 use crate::instruction::{DataType, Instruction, Kind};
