@@ -156,7 +156,7 @@ impl<'a> Maker<'a> {
         if n > 900 || answer > 400 {
             return None;
         }
-        let hit = self.firewall.check(&instruction.input);
+        let hit = self.firewall.check_row(&instruction).map(|(hit, _)| hit);
         let line =
             if hit.is_some() || self.recipe.tasks.shuffle_atomic { Vec::new() } else { self.output.line(&instruction) };
         let sameness = hash(&[task.id, &instruction.input, &instruction.prompt_content(), &instruction.output]);

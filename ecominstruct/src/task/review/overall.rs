@@ -4,6 +4,7 @@ use super::super::{Answer, Draft, chance, either, pick, select};
 use super::sentences::{content, words};
 use super::{Block, length, limit, neighbours, place, shown, strangers};
 use crate::record::{Polarity, Review};
+use crate::shingle::shared;
 use crate::splitmix::SplitMix;
 
 /// Records looked at to see whether a source has a neutral polarity.
@@ -147,7 +148,7 @@ pub(super) fn happier(block: &Block, at: usize, rng: &mut SplitMix) -> Option<Dr
 pub(super) fn own_headline(block: &Block, at: usize, rng: &mut SplitMix) -> Option<Draft> {
     let review = shown(block, at).filter(|r| words(&r.text) >= 8)?;
     let said = content(&review.text);
-    let shares = |h: &str| !content(h).is_disjoint(&said);
+    let shares = |h: &str| shared(&content(h), &said) > 0;
     let own = telling_headline(review).filter(|h| !review.text.contains(h) && shares(h))?;
     let draft = |headline: &str, yes| Draft::new("review", &review.text, either(yes)).part("headline", headline);
     if chance(rng, 50) {

@@ -8,6 +8,7 @@ use super::sentences::{clauses, content, is_foreign, sentences, stated, words};
 use super::{Block, length, limit, neighbours, shown};
 use crate::instruction::is_han;
 use crate::record::{Review, Span};
+use crate::shingle::shared;
 use crate::splitmix::SplitMix;
 
 /// How far apart in a source passages lie that were judged for one question.
@@ -88,8 +89,8 @@ pub(super) fn right(block: &Block, at: usize, rng: &mut SplitMix) -> Option<Draf
         let apart = asked.spans.iter().all(|a| s.end <= a.start || a.end <= s.start);
         let part = s.of(&review.text).unwrap_or_default();
         let alike = (size.div_ceil(2)..=2 * size).contains(&words(part));
-        let said = if apart && alike && !points_back(part) { content(part) } else { BTreeSet::new() };
-        !said.is_empty() && is_foreign(asked.text, &said) && 2 * said.intersection(&gold_said).count() < said.len()
+        let said = if apart && alike && !points_back(part) { content(part) } else { Vec::new() };
+        !said.is_empty() && is_foreign(asked.text, &said) && 2 * shared(&said, &gold_said) < said.len()
     };
     let mut parts: BTreeSet<Span> = clauses(&review.text).into_iter().chain(sentences(&review.text)).collect();
     parts.extend(questions(review).iter().flat_map(|a| a.spans.iter().copied()));
