@@ -12,7 +12,7 @@ use crate::shingle::{Plain, mix, shared};
 /// Similarity to be found, in tenths: counting needs no rounding.
 const TENTHS: usize = 7;
 /// Shared first pieces that make two sets worth comparing.
-const SHARED: usize = 3;
+const SHARED: usize = 6;
 
 /// Sets of hashes: sorted, each once.
 #[derive(Debug, Default)]

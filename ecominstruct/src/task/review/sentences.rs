@@ -10,9 +10,32 @@ use crate::shingle::{distinct, hash_chars, shared};
 
 /// Number of words; two Chinese characters count as one.
 pub(super) fn words(text: &str) -> usize {
-    let han = text.chars().filter(|&c| is_han(c)).count();
-    let spaced = text.split(|c: char| c.is_whitespace() || is_han(c));
-    han / 2 + spaced.filter(|w| w.chars().any(char::is_alphanumeric)).count()
+    count(text, usize::MAX)
+}
+
+/// Whether a text has at least `n` words: looks no further than that.
+pub(super) fn has_words(text: &str, n: usize) -> bool {
+    count(text, n) >= n
+}
+
+/// Words up to `enough`.
+fn count(text: &str, enough: usize) -> usize {
+    let (mut han, mut spaced, mut within) = (0, 0, false);
+    for c in text.chars() {
+        if is_han(c) {
+            han += 1;
+            within = false;
+        } else if c.is_whitespace() {
+            within = false;
+        } else if !within && c.is_alphanumeric() {
+            within = true;
+            spaced += 1;
+        }
+        if han / 2 + spaced >= enough {
+            break;
+        }
+    }
+    han / 2 + spaced
 }
 
 /// The sentences, with their end marks.
@@ -206,5 +229,6 @@ mod tests {
     #[test]
     fn words_count_both_scripts() {
         assert_eq!(words("a 5-star lamp - 红色台灯"), 5);
+        assert_eq!([4, 5, 6].map(|n| has_words("a 5-star lamp - 红色台灯", n)), [true, true, false]);
     }
 }
