@@ -127,7 +127,9 @@ pub(super) fn happier(block: &Block, at: usize, rng: &mut SplitMix) -> Option<Dr
     let half = |r: &Review| has_words(&r.text, 5) && length(&r.text) <= limit(block.lang) / 2;
     let review = shown(block, at).filter(|r| half(r))?;
     let stars = review.stars.filter(|s| (1..=5).contains(s))?;
-    let apart = if rng.below(3) == 0 { 0 } else { (2 + rng.below(3) as u8).min((stars - 1).max(5 - stars)) };
+    // How much two writers who are neither thrilled nor angry differ, their words do not tell.
+    let tie = rng.below(3) == 0 && matches!(stars, 1 | 5);
+    let apart = if tie { 0 } else { (2 + rng.below(3) as u8).min((stars - 1).max(5 - stars)) };
     let fits = |r: &Review| {
         let gap = r.stars.filter(|s| (1..=5).contains(s)).map(|s| s.abs_diff(stars));
         let wanted = gap.is_some_and(|g| if apart == 0 { g == 0 } else { g >= apart });

@@ -260,7 +260,15 @@ fn is_sound(asked: &Asked<'_>, block: &Block, at: usize) -> bool {
     let text = block.reviews.get(at).map_or("", |r| r.text.as_str());
     let marked: Vec<&str> = asked.spans.iter().filter_map(|s| s.of(text)).collect();
     let short = |span: &&str| !has_words(span, 2) && !(span.contains(is_han) && length(span) >= 2);
-    asked.answerable != Some(true) || (!marked.iter().any(short) && stated(asked.text, block.said(at, content)).0 > 0)
+    if asked.answerable != Some(true) {
+        return true;
+    }
+    let told = |s: &Span| {
+        asked.spans.iter().any(|a| a.start < s.end && s.start < a.end) && {
+            s.of(text).is_some_and(|sentence| stated(asked.text, &content(sentence)).0 > 0)
+        }
+    };
+    !marked.iter().any(short) && (asked.spans.is_empty() || sentences(text).iter().any(told))
 }
 
 /// One of the questions that `wanted` lets pass, where it can be shown with its passage.
