@@ -23,6 +23,8 @@ mod build;
 mod show;
 mod stats;
 
+pub use build::demo as build_demo;
+
 /// Arguments of `ecom data`.
 #[derive(Args, Debug)]
 pub struct DataArgs {

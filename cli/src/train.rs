@@ -59,10 +59,14 @@ pub fn run(args: TrainArgs) -> anyhow::Result<u8> {
     let file = args.config.as_deref().map(Settings::read).transpose()?.unwrap_or_default();
     let run = args.settings.or(file).decide()?;
     let demo = run.data.is_empty();
-    // A folder that is not there yet is made once there is something to put into it.
-    let old = run.output.is_dir().then(|| Place::take(&run, args.resume, args.overwrite)).transpose()?;
-
-    let shop = demo.then(|| demo::Demo::open(run.recipe.seed));
+    // A folder that is not there yet is made once there is something to put into it; the demo's data are that at once.
+    let early = demo || run.output.is_dir();
+    let old = early.then(|| Place::take(&run, args.resume, args.overwrite)).transpose()?;
+    let shop = match demo {
+        true if args.resume && demo::Demo::is_built(&run.output) => Some(demo::Demo::read(&run.output)?),
+        true => Some(demo::Demo::build(&run.output, run.recipe.seed)?),
+        false => None,
+    };
     let material = gather(&run, shop.as_ref())?;
     let place = old.map_or_else(|| Place::take(&run, args.resume, args.overwrite), Ok)?;
     let found = if args.resume { checkpoint::latest(&run.output, |w| say(&format!("warning: {w}")))? } else { None };
@@ -77,6 +81,9 @@ pub fn run(args: TrainArgs) -> anyhow::Result<u8> {
     let (trainer, schedule) = start(&run, &material, found.as_ref())?;
     if found.is_none() {
         place.clear()?;
+    }
+    if demo {
+        demo::Demo::unfinish(&run.output)?;
     }
     // Until here a signal ends the program at once; nothing would be lost by it.
     let signals = Signals::listen()?;

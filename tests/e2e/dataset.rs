@@ -260,9 +260,32 @@ fn mistakes_in_a_recipe_are_named() {
         assert_eq!(tree(dir), before, "{says}: something was left");
     }
     let dir = folder();
-    ecom(dir.path(), "data build --output data").refused(2, "wanted a recipe, or --data DIR");
     ecom(dir.path(), "data build --data . --output data").refused(2, "raw");
     ecom(dir.path(), "data check none").refused(2, "none: ");
+}
+
+#[test]
+fn the_demo_is_built_as_any_data_and_trained_on() {
+    let dir = folder();
+    let dir = dir.path();
+    let run = "train --seed 3 --output demo --hidden 16 --layers 1 --heads 2 --vocab 600 --steps 3 --save-every 0";
+    let ran = ecom(dir, run).ok();
+    for part in ["en-brand ", "zh-intent ", "\nSeen tasks: ", "\nUnseen tasks: ", "Some answers:"] {
+        assert!(ran.out.contains(part), "no {part:?} in\n{}", ran.out);
+    }
+    assert_eq!(fs::read_to_string(dir.join("demo/report.txt")).unwrap(), ran.out);
+    let checked = ecom(dir, "data check demo/data").ok();
+    assert!(checked.out.ends_with("all 15 checks passed\n"), "{}", checked.out);
+    ecom(dir, "data build --seed 3 --output again").ok();
+    assert_eq!(tree(&dir.join("demo/data")), tree(&dir.join("again")));
+    let row = &json_lines(&fs::read_to_string(dir.join("again/train.jsonl")).unwrap())[0];
+    let story = ecom(dir, &format!("data trace again '{}'", row["id"].as_str().unwrap())).ok();
+    assert!(story.out.contains("written: train.jsonl:1\n"), "{}", story.out);
+    // Another's folder is not taken for the demo's.
+    fs::create_dir_all(dir.join("mine/data")).unwrap();
+    fs::write(dir.join("mine/data/notes.txt"), "mine").unwrap();
+    ecom(dir, &run.replace("demo", "mine")).refused(2, "is there and not the demo's");
+    assert!(dir.join("mine/data/notes.txt").is_file());
 }
 
 fn edit(dir: &Path, from: &str, to: &str) {

@@ -24,6 +24,7 @@ pub const SAVED: &str = "recipe.toml";
 
 /// Examples for the help text.
 pub const EXAMPLES: &str = "Examples:\n  \
+    ecom data build --output demo                         the demo shop, which needs no raw data\n  \
     ecom data build --data data --output ecominstruct     the known data sets, in data/raw\n  \
     ecom data build shop.toml --output shop               your own recipe: CSV, TSV, JSON Lines or Parquet\n  \
     ecom data build shop.toml --output chat --format messages --cap 200 --seed 7";
@@ -31,9 +32,9 @@ pub const EXAMPLES: &str = "Examples:\n  \
 /// Arguments of `ecom data build`.
 #[derive(Args, Debug)]
 pub struct BuildArgs {
-    /// Recipe [default: the built-in one for the known data sets]
+    /// Recipe [default: the demo shop's; with --data, the one for the known data sets]
     recipe: Option<PathBuf>,
-    /// Folder that the recipe's paths start from; for the built-in one, it holds `raw` and `ecominstruct_eval` [default: the recipe's folder]
+    /// Folder that the recipe's paths start from; without a recipe, it holds `raw` and `ecominstruct_eval` [default: the recipe's folder]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Folder for the instructions, manifest.json, README.md (a data card) and recipe.toml
@@ -69,29 +70,25 @@ enum Form {
 /// Runs `ecom data build`.
 pub fn run(args: &BuildArgs) -> anyhow::Result<()> {
     let started = Instant::now();
-    let Read { mut recipe, mut table, folder } = match (&args.recipe, &args.data) {
+    let mut read = match (&args.recipe, &args.data) {
         (Some(path), data) => load(path, data.as_deref())?,
         (None, Some(data)) => {
             let text = Recipe::builtin();
-            Read { recipe: parse(text, "built-in recipe", data)?, table: text.parse()?, folder: data.clone() }
+            let recipe = parse(text, "built-in recipe", data)?;
+            Read { recipe, table: text.parse()?, folder: Some(data.clone()) }
         }
-        (None, None) => bail!("wanted a recipe, or --data DIR with raw/ in it for the built-in one"),
+        (None, None) => Read::demo()?,
     };
     if let Some(seed) = args.seed {
-        recipe.seed = seed;
-        table.insert("seed".into(), Value::Integer(i64::try_from(seed).context("--seed is over 2^63")?));
+        read.seed(seed)?;
     }
     if let Some(cap) = args.cap {
-        recipe.cap = cap;
-        table.insert("cap".into(), Value::Integer(i64::try_from(cap)?));
+        read.recipe.cap = cap;
+        read.table.insert("cap".into(), Value::Integer(i64::try_from(cap)?));
     }
     let taken = std::fs::read_dir(&args.output).is_ok_and(|mut entries| entries.next().is_some());
     if taken && !args.overwrite {
         bail!("{} is not empty: replace it with --overwrite, or name another --output", args.output.display());
-    }
-    if let Some(parent) = std::path::absolute(&args.output)?.parent() {
-        std::fs::create_dir_all(parent).map_err(tensor::Error::io("create the folder", parent))?;
-        durable::sweep(parent)?;
     }
     let output = match args.format {
         Form::Instruct => Output::Instruct,
@@ -99,16 +96,10 @@ pub fn run(args: &BuildArgs) -> anyhow::Result<()> {
         Form::Messages => Output::Messages,
         Form::Parquet => Output::Parquet,
     };
-    let whole = Folder::new(&args.output)?;
-    let mut bars = Bars(None);
-    let manifest = build::build(&recipe, whole.path(), output, &mut |step| bars.show(&step)).map_err(plain);
-    bars.finish();
-    let manifest = manifest.map_err(|e| match &args.recipe {
+    let (whole, manifest) = read.build(&args.output, output).map_err(|e| match &args.recipe {
         Some(path) => e.context(path.display().to_string()),
         None => e,
     })?;
-    let saved = whole.path().join(SAVED);
-    std::fs::write(&saved, save(table, &folder)?).map_err(tensor::Error::io("write", &saved))?;
     if args.overwrite {
         whole.commit_replacing()?;
     } else {
@@ -119,48 +110,88 @@ pub fn run(args: &BuildArgs) -> anyhow::Result<()> {
     Ok(std::io::stdout().write_all(summary(&manifest).as_bytes())?)
 }
 
+/// Builds the demo shop of a seed into the folder `output`, in the place of what is there.
+pub fn demo(output: &Path, seed: u64) -> anyhow::Result<()> {
+    let mut read = Read::demo()?;
+    read.seed(seed)?;
+    Ok(read.build(output, Output::Instruct)?.0.commit_replacing()?)
+}
+
 /// Instructions that were made, kept or not.
 fn made(manifest: &Manifest) -> f64 {
     manifest.units.iter().map(|u| u.made).sum::<usize>() as f64
 }
 
-/// A recipe, its text as a table, and the folder its paths start from.
+/// A recipe, its text as a table, and the folder its paths start from, where it has any.
 struct Read {
     recipe: Recipe,
     table: Table,
-    folder: PathBuf,
+    folder: Option<PathBuf>,
+}
+
+impl Read {
+    /// The demo shop's, which reads no file.
+    fn demo() -> anyhow::Result<Self> {
+        let text = Recipe::demo();
+        Ok(Self { recipe: parse(text, "demo recipe", Path::new(""))?, table: text.parse()?, folder: None })
+    }
+
+    fn seed(&mut self, seed: u64) -> anyhow::Result<()> {
+        self.recipe.seed = seed;
+        self.table.insert("seed".into(), Value::Integer(i64::try_from(seed).context("--seed is over 2^63")?));
+        Ok(())
+    }
+
+    /// Builds beside `target`, recipe included; the folder gets its name when it is committed.
+    fn build(self, target: &Path, output: Output) -> anyhow::Result<(Folder, Manifest)> {
+        if let Some(parent) = std::path::absolute(target)?.parent() {
+            std::fs::create_dir_all(parent).map_err(tensor::Error::io("create the folder", parent))?;
+            durable::sweep(parent)?;
+        }
+        let whole = Folder::new(target)?;
+        let mut bars = Bars(None);
+        let manifest = build::build(&self.recipe, whole.path(), output, &mut |step| bars.show(&step)).map_err(plain);
+        bars.finish();
+        let manifest = manifest?;
+        let saved = whole.path().join(SAVED);
+        std::fs::write(&saved, self.save()?).map_err(tensor::Error::io("write", &saved))?;
+        Ok((whole, manifest))
+    }
+
+    /// The recipe as it is kept beside the data: with absolute paths, so that it finds its files from there.
+    fn save(self) -> anyhow::Result<String> {
+        let Self { mut table, folder, .. } = self;
+        if let Some(folder) = folder {
+            let place = |value: &mut Value| -> anyhow::Result<()> {
+                if let Value::String(path) = value {
+                    *path = std::path::absolute(folder.join(&*path))?.to_string_lossy().into_owned();
+                }
+                Ok(())
+            };
+            place(table.entry("raw").or_insert_with(|| Value::String("raw".into())))?;
+            if let Some(Value::Array(paths)) = table.get_mut("evaluation") {
+                paths.iter_mut().try_for_each(place)?;
+            }
+            for source in table.get_mut("source").and_then(Value::as_array_mut).into_iter().flatten() {
+                if let Some(Value::Array(files)) = source.get_mut("files") {
+                    files.iter_mut().try_for_each(place)?;
+                }
+            }
+        }
+        Ok(format!("# The recipe that built this data; `ecom data trace` reads it.\n\n{}", toml::to_string(&table)?))
+    }
 }
 
 fn load(path: &Path, data: Option<&Path>) -> anyhow::Result<Read> {
     let text = std::fs::read_to_string(path).with_context(|| format!("{}: cannot read", path.display()))?;
     let folder = data.or(path.parent()).unwrap_or(Path::new("")).to_path_buf();
     let recipe = parse(&text, &path.display().to_string(), &folder)?;
-    Ok(Read { recipe, table: text.parse()?, folder })
+    Ok(Read { recipe, table: text.parse()?, folder: Some(folder) })
 }
 
 /// Reads the recipe at `path`; its paths start from `data`, or from its own folder.
 pub fn read(path: &Path, data: Option<&Path>) -> anyhow::Result<Recipe> {
     load(path, data).map(|r| r.recipe)
-}
-
-/// The recipe as it is kept beside the data: with absolute paths, so that it finds its files from there.
-fn save(mut table: Table, folder: &Path) -> anyhow::Result<String> {
-    let place = |value: &mut Value| -> anyhow::Result<()> {
-        if let Value::String(path) = value {
-            *path = std::path::absolute(folder.join(&*path))?.to_string_lossy().into_owned();
-        }
-        Ok(())
-    };
-    place(table.entry("raw").or_insert_with(|| Value::String("raw".into())))?;
-    if let Some(Value::Array(paths)) = table.get_mut("evaluation") {
-        paths.iter_mut().try_for_each(place)?;
-    }
-    for source in table.get_mut("source").and_then(Value::as_array_mut).into_iter().flatten() {
-        if let Some(Value::Array(files)) = source.get_mut("files") {
-            files.iter_mut().try_for_each(place)?;
-        }
-    }
-    Ok(format!("# The recipe that built this data; `ecom data trace` reads it.\n\n{}", toml::to_string(&table)?))
 }
 
 /// A bar for reading, then one for writing.

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::BuildError;
-use crate::instruction::Kind;
+use crate::instruction::{Kind, Lang};
 use crate::raw::generic::Mapping;
 use crate::raw::{Adapter, RawFile, Split, adapters};
+use crate::shop;
 use crate::task::{Make, Task, find, tasks};
 use crate::wording::Style;
 
@@ -130,7 +131,7 @@ impl Default for Tasks {
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SourceRecipe {
-    /// Name of a known data set, or a name for one's own.
+    /// Name of a known data set, of the demo shop in one language, or a name for one's own.
     pub name: String,
     /// Share of the groups that stay out of training, for held-out sets; 1 for a data set that is never trained on.
     pub heldout: f64,
@@ -183,12 +184,19 @@ pub(super) struct Source {
 pub(super) enum How {
     Known(Adapter),
     Mapped(Box<Mapping>),
+    /// Made in memory: the demo shop of this seed.
+    Made(Lang, u64),
 }
 
 impl Recipe {
     /// The recipe for the known data sets.
     pub fn builtin() -> &'static str {
         include_str!("../../recipe.toml")
+    }
+
+    /// The recipe for the demo shop, which needs no raw data.
+    pub fn demo() -> &'static str {
+        include_str!("../shop/recipe.toml")
     }
 
     /// Reads a recipe; paths in it are relative to `folder`.
@@ -297,8 +305,15 @@ impl Recipe {
                     how: How::Known(*adapter),
                     heldout: source.heldout,
                 },
+                (None, None) if shop::SOURCES.iter().any(|s| s.0 == source.name) => {
+                    let lang = shop::SOURCES.iter().find(|s| s.0 == source.name).map(|s| s.1).unwrap_or_default();
+                    let files = vec![RawFile { path: PathBuf::new(), name: source.name.clone(), split: Split::Train }];
+                    let (licence, how) = (shop::LICENCE.to_owned(), How::Made(lang, self.seed));
+                    Source { name: source.name, licence, files, how, heldout: source.heldout }
+                }
                 (None, None) => {
-                    let known: Vec<&str> = adapters().iter().map(|a| a.name).collect();
+                    let known = adapters().iter().map(|a| a.name).chain(shop::SOURCES.map(|s| s.0));
+                    let known: Vec<&str> = known.collect();
                     let what = format!(
                         "source {:?} is not known and has no [source.mapping]; known are {}",
                         source.name,

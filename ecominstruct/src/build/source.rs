@@ -10,6 +10,7 @@ use super::recipe::{How, Source};
 use super::{BuildError, Faults};
 use crate::raw::{RawFile, Rows, Split, generic};
 use crate::record::Record;
+use crate::shop;
 use crate::splitmix::SplitMix;
 use crate::task::block::Block;
 
@@ -122,6 +123,10 @@ pub(super) fn each_record(
         let read: io::Result<()> = match &source.how {
             How::Known(adapter) => (adapter.read)(file, &mut rows),
             How::Mapped(mapping) => generic::read(file, mapping, &mut rows),
+            How::Made(lang, seed) => {
+                shop::read(*lang, *seed, &mut rows);
+                Ok(())
+            }
         };
         let report = rows.finish();
         faults.records += report.records;

@@ -1,198 +1,151 @@
-//! The demo shop: products, reviews, searches and customer dialogues in English and Chinese, made from word tables and a seed.
+//! The demo shop: listings, reviews, dialogues and searches in English and Chinese, made from word tables and a seed.
 //!
-//! It gives a first training run something to learn without a download, and it is honest about what is held out: some
-//! products appear, with all that is said about them, only in the test part, and one task is never trained.
+//! It is a source like any other, only that its records are made and not read: it gives a first training run something to
+//! learn without a download. Since every text is put together from known parts, all annotations are gold by construction.
+//! All that is said about one product shares its group, so the builder's border holds a product out with everything about it.
 //!
-//! The tables (`words.*.txt`, `tasks.*.txt`) hold the vocabulary, the sentence and title patterns and the wording of the
-//! questions. Since every text is put together from known parts, all labels and spans are known by construction.
+//! The tables (`words.*.txt`) hold the vocabulary and the patterns of titles, sentences and turns.
 
-mod build;
 mod dialogue;
-mod draft;
 mod product;
 mod query;
 mod review;
-mod task;
 #[cfg(test)]
 mod tests;
 mod words;
 mod world;
 
-use crate::instruction::{Instruction, Lang};
+use std::collections::BTreeSet;
+
+use self::product::{Listing, Variant, products};
+use self::review::Plan;
+use self::world::World;
+use crate::instruction::Lang;
+use crate::raw::Rows;
+use crate::record::{Meta, Polarity, Record};
 use crate::splitmix::SplitMix;
-use world::World;
 
-/// A made-up shop. The same seed gives the same shop on every machine.
-#[derive(Debug)]
-pub struct Shop {
-    /// All products, English ones first, by category.
-    pub products: Vec<Product>,
-    /// Reviews of the products.
-    pub reviews: Vec<Review>,
-    /// Judged pairs of a search and a product.
-    pub queries: Vec<Query>,
-    /// Talks of customers with the shop.
-    pub dialogues: Vec<Dialogue>,
-    seed: u64,
-    worlds: [World; 2],
-}
+/// The shop's sources: one for each language.
+pub const SOURCES: [(&str, Lang); 2] = [("shop_en", Lang::En), ("shop_zh", Lang::Zh)];
 
-/// A product with the titles it is listed under.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Product {
-    /// Unique name, such as `p-en-017`.
-    pub id: String,
-    /// Language of all its texts.
-    pub lang: Lang,
-    /// Category, one of ten per language.
-    pub category: &'static str,
-    /// Invented brand.
-    pub brand: &'static str,
-    /// What it is (jacket).
-    pub item: &'static str,
-    /// Another word for what it is (coat).
-    pub alias: &'static str,
-    /// The three attributes of its category, in the category's order.
-    pub attributes: Vec<Attribute>,
-    /// A selling point without a name (slim fit).
-    pub modifier: &'static str,
-    /// For whom or what it is.
-    pub purpose: &'static str,
-    /// Whether the product and all that is said about it stay out of training.
-    pub heldout: bool,
-    /// Its listings; the first names every attribute.
-    pub listings: Vec<Listing>,
-}
+/// The shop's licence, for the manifest.
+pub const LICENCE: &str = "none needed: made up";
 
-/// An attribute of a product.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Attribute {
-    /// Name (color).
-    pub name: &'static str,
-    /// Value as titles write it (navy).
-    pub value: &'static str,
-    /// Wider term (blue), for attributes that have one.
-    pub family: Option<&'static str>,
-}
+/// Texts of each kind: titles and searches for a variant, the others for a product.
+const LISTINGS: usize = 3;
+const QUERIES: usize = 3;
+const DIALOGUES: usize = 5;
+const PLANS: [Plan; 10] = [
+    Plan::Agree(Polarity::Positive),
+    Plan::Agree(Polarity::Negative),
+    Plan::Contrast,
+    Plan::Agree(Polarity::Positive),
+    Plan::Agree(Polarity::Negative),
+    Plan::Contrast,
+    Plan::Contrast,
+    Plan::Agree(Polarity::Positive),
+    Plan::Agree(Polarity::Negative),
+    Plan::Facts,
+];
 
-/// One title of a product; some leave out the brand or an attribute.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listing {
-    /// Unique name, such as `p-en-017-l2`.
-    pub id: String,
-    /// The title.
-    pub title: String,
-    /// Where the title names the brand and the attributes, in order of the text.
-    pub spans: Vec<Span>,
-}
+/// Attempts at a text that nothing else in the shop says; then the text is left out.
+const TRIES: usize = 64;
 
-/// Where a title names an attribute: `title[start..end]`, in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Span {
-    /// Attribute name, or the word for brand.
-    pub name: &'static str,
-    /// First byte.
-    pub start: usize,
-    /// One past the last byte.
-    pub end: usize,
-}
-
-/// A review of a product.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Review {
-    /// Unique name, such as `p-en-017-r3`.
-    pub id: String,
-    /// Index into [`Shop::products`].
-    pub product: usize,
-    /// One to three sentences.
-    pub text: String,
-    /// What is judged and how, in order of the text; empty where the writer judges nothing.
-    pub opinions: Vec<Opinion>,
-}
-
-impl Review {
-    /// The polarity all opinions share; none where they differ or there are none.
-    pub fn polarity(&self) -> Option<Polarity> {
-        let first = self.opinions.first()?.polarity;
-        self.opinions.iter().all(|o| o.polarity == first).then_some(first)
+/// Hands the records of one language to `rows`; the same seed makes the same ones on every machine.
+pub(crate) fn read(lang: Lang, seed: u64, rows: &mut Rows<'_>) {
+    for (n, record) in records(lang, seed).into_iter().enumerate() {
+        rows.push(n + 1, record);
     }
 }
 
-/// One judgement in a review: bytes `aspect.0..aspect.1` are called `opinion.0..opinion.1`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Opinion {
-    /// First byte of the aspect term, and one past its last.
-    pub aspect: (usize, usize),
-    /// First byte of the opinion words, and one past their last; a negation stays outside.
-    pub opinion: (usize, usize),
-    /// Whether it is praise or blame, negations counted in.
-    pub polarity: Polarity,
-}
-
-/// Praise or blame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Polarity {
-    /// Praise.
-    Positive,
-    /// Blame.
-    Negative,
-}
-
-/// A search, judged against one product.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Query {
-    /// Unique name, such as `p-en-017-q1`.
-    pub id: String,
-    /// Index into [`Shop::products`].
-    pub product: usize,
-    /// What was typed.
-    pub text: String,
-    /// What it asks for: slot names of the title patterns with a value, a wider term or another word.
-    pub wants: Vec<(&'static str, &'static str)>,
-    /// Whether the product is what was searched for; else one want is wrong.
-    pub relevant: bool,
-}
-
-/// A short talk of a customer with the shop.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Dialogue {
-    /// Unique name, such as `p-en-017-d0`.
-    pub id: String,
-    /// Index into [`Shop::products`].
-    pub product: usize,
-    /// One turn a line, with the speaker.
-    pub text: String,
-    /// What the customer wants, one of nine per language.
-    pub intent: &'static str,
-}
-
-/// The instructions of a shop, in three parts that share no product.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct DemoData {
-    /// To train on, shuffled.
-    pub train: Vec<Instruction>,
-    /// The trained tasks on products, reviews, searches and dialogues that training never saw.
-    pub heldout_seen: Vec<Instruction>,
-    /// A task that training never saw (product select), on the same held-out products.
-    pub heldout_task: Vec<Instruction>,
-}
-
-/// The instructions of a shop: twelve trained tasks and one held-out task in both languages.
-pub fn instructions(shop: &Shop) -> DemoData {
-    task::instructions(shop)
-}
-
-impl Shop {
-    /// Makes the shop of a seed: 600 products in ten categories and two languages, a fifth of them held out.
-    pub fn open(seed: u64) -> Self {
-        build::build(seed)
+/// All records of a language: products of ten departments in three variants each, with listings, reviews, dialogues and searches.
+fn records(lang: Lang, seed: u64) -> Vec<Record> {
+    let world = World::load(lang);
+    let mut stock =
+        Stock { world: &world, source: source(lang), said: BTreeSet::new(), counts: [0; 4], records: Vec::new() };
+    for (n, variants) in products(&world, &mut SplitMix::stream(seed, lang as u64)).iter().enumerate() {
+        stock.product(n, variants, &mut SplitMix::stream(seed, (1 + n as u64) * 2 + lang as u64));
     }
+    stock.records
+}
 
-    fn world(&self, lang: Lang) -> &World {
-        match lang {
-            Lang::En => &self.worlds[0],
-            Lang::Zh => &self.worlds[1],
+fn source(lang: Lang) -> &'static str {
+    SOURCES.iter().find(|s| s.1 == lang).map_or("", |s| s.0)
+}
+
+/// The shop while it is filled.
+struct Stock<'a> {
+    world: &'a World,
+    source: &'static str,
+    /// All texts so far: none is said twice, so that no held-out text is a trained one.
+    said: BTreeSet<String>,
+    /// Raw ids given, by kind.
+    counts: [usize; 4],
+    records: Vec<Record>,
+}
+
+const KINDS: [&str; 4] = ["listing", "review", "dialogue", "query"];
+
+impl Stock<'_> {
+    /// All that is said about product number `n`.
+    fn product(&mut self, n: usize, variants: &[Variant], rng: &mut SplitMix) {
+        let world = self.world;
+        let group = format!("product-{n:03}");
+        let mut listings: Vec<Listing<'_>> = Vec::new();
+        for (v, variant) in variants.iter().enumerate() {
+            for i in 0..LISTINGS {
+                let draw = |rng: &mut SplitMix| variant.title(world, i, rng);
+                let Some(title) = self.fresh(rng, draw, |t| &t.text) else { continue };
+                let meta = self.meta(0, &group);
+                listings.push(Listing { meta, variant, cluster: format!("{group}-{v}"), number: i, title });
+            }
         }
+        for at in 0..listings.len() {
+            self.records.push(Record::Product(product::record(world, &listings, at)));
+        }
+        for (i, plan) in PLANS.into_iter().enumerate() {
+            let Some(variant) = variants.get(i % variants.len().max(1)) else { continue };
+            let draw = |rng: &mut SplitMix| review::review(world, variant, plan, rng);
+            if let Some(mut review) = self.fresh(rng, draw, |r| &r.text) {
+                review.meta = self.meta(1, &group);
+                self.records.push(Record::Review(review));
+            }
+        }
+        for i in 0..DIALOGUES {
+            let Some(variant) = variants.get(i % variants.len().max(1)) else { continue };
+            // Neighbours get different intents.
+            let intent = n * DIALOGUES + i + n / 9;
+            let draw = |rng: &mut SplitMix| dialogue::dialogue(world, variant, intent, rng);
+            if let Some((mut dialogue, _)) = self.fresh(rng, draw, |d| &d.1) {
+                dialogue.meta = self.meta(2, &group);
+                self.records.push(Record::Dialogue(dialogue));
+            }
+        }
+        for variant in variants {
+            for _ in 0..QUERIES {
+                let draw = |rng: &mut SplitMix| query::query(world, variant, &listings, rng);
+                if let Some(mut query) = self.fresh(rng, draw, |q| &q.text) {
+                    query.meta = self.meta(3, &group);
+                    self.records.push(Record::Query(query));
+                }
+            }
+        }
+    }
+
+    /// A text that nothing else in the shop says.
+    fn fresh<T>(
+        &mut self,
+        rng: &mut SplitMix,
+        mut draw: impl FnMut(&mut SplitMix) -> T,
+        text: impl Fn(&T) -> &String,
+    ) -> Option<T> {
+        (0..TRIES).map(|_| draw(rng)).find(|found| self.said.insert(text(found).clone()))
+    }
+
+    fn meta(&mut self, kind: usize, group: &str) -> Meta {
+        self.counts[kind] += 1;
+        let raw_id = format!("{}/{}:{}", self.source, KINDS[kind], self.counts[kind]);
+        Meta { raw_id, group: group.to_owned(), lang: self.world.lang }
     }
 }
 

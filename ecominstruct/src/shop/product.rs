@@ -1,151 +1,222 @@
-//! Products and their titles.
+//! Products, their variants and the titles they are listed under.
 
 use std::collections::BTreeSet;
 
 use super::world::{Category, Value, World};
-use super::{Attribute, Listing, Product, Span, chance, pick};
+use super::{chance, pick};
+use crate::record::{self, Attribute, Meta, Pair, Span, TypedSpan};
 use crate::splitmix::SplitMix;
 
-/// Products per category and language.
-const PER_CATEGORY: usize = 30;
+/// Products per department and language, and variants of each.
+const PER_CATEGORY: usize = 12;
+const VARIANTS: usize = 3;
 
-/// Kinds of product per category of which some are held out, and how many of each. Three of a kind make choices that the
-/// kind does not settle.
-const HELDOUT_KINDS: usize = 2;
-const HELDOUT_OF_A_KIND: usize = 3;
+/// One variant of a product: a jacket of a brand in navy, size M.
+#[derive(Debug, Clone)]
+pub(super) struct Variant {
+    /// Department.
+    pub(super) category: &'static str,
+    pub(super) brand: &'static str,
+    /// What it is (jacket), and another word for it (coat).
+    pub(super) item: &'static str,
+    pub(super) alias: &'static str,
+    /// The three attributes of its department, in the department's order.
+    pub(super) facts: Vec<Fact>,
+    /// A selling point (slim fit).
+    modifier: &'static str,
+    /// For whom or what it is.
+    purpose: &'static str,
+}
 
-/// All products of a language, without listings. Brand, kind and first attribute together are unique: no held-out product
-/// has the short name of a trained one.
-pub(super) fn products(world: &World, rng: &mut SplitMix) -> Vec<Product> {
+/// An attribute: name (color), value (navy) and wider term (blue), where there is one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Fact {
+    pub(super) name: &'static str,
+    pub(super) value: &'static str,
+    pub(super) family: Option<&'static str>,
+}
+
+/// A title, and where it has which slot of its pattern.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Title {
+    pub(super) text: String,
+    pub(super) slots: Vec<(&'static str, Span)>,
+}
+
+/// An offer of a variant.
+#[derive(Debug)]
+pub(super) struct Listing<'a> {
+    pub(super) meta: Meta,
+    pub(super) variant: &'a Variant,
+    /// Key of the variant.
+    pub(super) cluster: String,
+    /// Number among the variant's listings.
+    pub(super) number: usize,
+    pub(super) title: Title,
+}
+
+/// The variants of all products of a language. Brand and kind together are unique, and so are the facts of a variant within
+/// its product.
+pub(super) fn products(world: &World, rng: &mut SplitMix) -> Vec<Vec<Variant>> {
     let mut taken = BTreeSet::new();
     let mut products = Vec::new();
-    for (c, category) in world.categories.iter().enumerate() {
-        let kinds = category.items.len().max(1);
+    for category in &world.categories {
         for i in 0..PER_CATEGORY {
-            let (kind, round) = (i % kinds, i / kinds);
-            let product = loop {
-                let product = draw(world, category, kind, rng);
-                if taken.insert((product.brand, product.item, product.attributes.first().map(|a| a.value))) {
-                    break product;
-                }
+            let Some(item) = category.items.get(i % category.items.len().max(1)) else { continue };
+            let mut brand = pick(rng, &world.brands);
+            while !taken.insert((brand, item.name)) {
+                brand = pick(rng, &world.brands);
+            }
+            let first = Variant {
+                category: category.name,
+                brand,
+                item: item.name,
+                alias: item.alias,
+                facts: facts(category, rng),
+                modifier: pick(rng, &category.modifiers),
+                purpose: pick(rng, &category.uses),
             };
-            products.push(Product {
-                id: format!("p-{}-{:03}", world.lang.name(), products.len()),
-                heldout: (kind + kinds - c % kinds) % kinds < HELDOUT_KINDS && round < HELDOUT_OF_A_KIND,
-                ..product
-            });
+            let mut all = vec![first.facts.clone()];
+            while all.len() < VARIANTS {
+                let facts = facts(category, rng);
+                if !all.contains(&facts) {
+                    all.push(facts);
+                }
+            }
+            products.push(all.into_iter().map(|facts| Variant { facts, ..first.clone() }).collect());
         }
     }
     products
 }
 
-fn draw(world: &World, category: &Category, kind: usize, rng: &mut SplitMix) -> Product {
-    let (item, alias) = category.items.get(kind).map_or(("", ""), |i| (i.name, i.alias));
-    let mut attributes = Vec::new();
-    for inventory in &category.attributes {
-        if let Some(&Value { name, family }) = inventory.values.get(rng.below(inventory.values.len())) {
-            attributes.push(Attribute { name: inventory.name, value: name, family });
-        }
-    }
-    Product {
-        id: String::new(),
-        lang: world.lang,
-        category: category.name,
-        brand: pick(rng, &world.brands),
-        item,
-        alias,
-        attributes,
-        modifier: pick(rng, &category.modifiers),
-        purpose: pick(rng, &category.uses),
-        heldout: false,
-        listings: Vec::new(),
-    }
+fn facts(category: &Category, rng: &mut SplitMix) -> Vec<Fact> {
+    let draw = |inventory: &super::world::Inventory, rng: &mut SplitMix| {
+        let &Value { name: value, family } = inventory.values.get(rng.below(inventory.values.len()))?;
+        Some(Fact { name: inventory.name, value, family })
+    };
+    category.attributes.iter().filter_map(|inventory| draw(inventory, rng)).collect()
 }
 
-/// A title in one of the patterns, with some of its parts left out but at least two of brand and attributes in.
-pub(super) fn listing(world: &World, product: &Product, rng: &mut SplitMix) -> Listing {
-    loop {
-        let pattern = pick(rng, &world.words.list("shop", "titles"));
-        let mut left_out = Vec::new();
-        for (slot, percent) in [("brand", 18), ("mod", 30), ("use", 20), ("a0", 25), ("a1", 25), ("a2", 25)] {
-            if chance(rng, percent) {
-                left_out.push(slot);
-            }
-        }
-        let value = |slot: &str| if left_out.contains(&slot) { None } else { product.slot(slot) };
-        let listing = write(world, pattern, value, product);
-        if listing.spans.len() >= 2 {
-            return listing;
-        }
-    }
-}
-
-/// The title that names everything.
-pub(super) fn complete_listing(world: &World, product: &Product) -> Listing {
-    write(world, world.words.line("shop", "complete title"), |slot| product.slot(slot), product)
-}
-
-/// A title by the pattern under `key`, from the slots in `shown`.
-pub(super) fn name_by(world: &World, key: &str, product: &Product, shown: &[&str]) -> String {
-    let slot = |slot: &str| if shown.contains(&slot) { product.slot(slot) } else { None };
-    write(world, world.words.line("shop", key), slot, product).title
-}
-
-impl Product {
-    /// The value of a slot of the title patterns; none where `slot` is no slot but literal text.
+impl Variant {
+    /// The value of a slot of the patterns; none where `slot` is literal text.
     pub(super) fn slot(&self, slot: &str) -> Option<&'static str> {
         match slot {
             "brand" => Some(self.brand),
             "item" => Some(self.item),
             "mod" => Some(self.modifier),
             "use" => Some(self.purpose),
-            _ => self.attribute(slot).map(|a| a.value),
+            _ => self.fact(slot).map(|f| f.value),
         }
     }
 
     /// The attribute in slot `a0`, `a1` or `a2`.
-    pub(super) fn attribute(&self, slot: &str) -> Option<&Attribute> {
+    pub(super) fn fact(&self, slot: &str) -> Option<&Fact> {
         let index: usize = slot.strip_prefix('a')?.parse().ok()?;
-        self.attributes.get(index)
+        self.facts.get(index)
     }
 
-    /// The attribute name in slot `slot`, or the word for brand.
-    fn span_name(&self, world: &World, slot: &str) -> Option<&'static str> {
-        if slot == "brand" { Some(world.brand_name()) } else { self.attribute(slot).map(|a| a.name) }
+    /// What a slot is called: the attribute's name, or the table's word for the slot.
+    pub(super) fn name(&self, world: &World, slot: &str) -> &'static str {
+        self.fact(slot).map_or_else(|| world.words.line("names", slot), |f| f.name)
     }
-}
 
-/// Writes a title. A pattern is words apart by spaces; a word is slots and literal text joined by `&` (`_` is a space). A
-/// word whose slots are all missing goes, with the literal words before it; `,` takes no space before it.
-fn write(world: &World, pattern: &str, value: impl Fn(&str) -> Option<&'static str>, product: &Product) -> Listing {
-    let is_slot = |piece: &str| product.slot(piece).is_some();
-    let mut listing = Listing { id: String::new(), title: String::new(), spans: Vec::new() };
-    let mut pending = String::new();
-    for word in pattern.split(' ') {
-        let slots: Vec<&str> = word.split('&').filter(|piece| is_slot(piece)).collect();
-        if slots.is_empty() {
-            pending = if word == "," { ",".to_owned() } else { format!(" {word}") };
-            continue;
+    /// Title number `number`: the first names everything, the others leave out some, but state two of brand and attributes.
+    pub(super) fn title(&self, world: &World, number: usize, rng: &mut SplitMix) -> Title {
+        if number == 0 {
+            return self.write(world.words.line("shop", "complete title"), |_| true);
         }
-        if slots.iter().all(|slot| value(slot).is_none()) {
-            continue;
-        }
-        if !listing.title.is_empty() {
-            listing.title.push_str(&pending);
-            listing.title.push(' ');
-        }
-        pending.clear();
-        for piece in word.split('&') {
-            let start = listing.title.len();
-            if !is_slot(piece) {
-                listing.title.push_str(&piece.replace('_', " "));
-            } else if let Some(text) = value(piece) {
-                listing.title.push_str(text);
-                if let Some(name) = product.span_name(world, piece) {
-                    listing.spans.push(Span { name, start, end: listing.title.len() });
+        loop {
+            let pattern = pick(rng, &world.words.list("shop", "titles"));
+            let mut left_out = Vec::new();
+            for (slot, percent) in [("brand", 18), ("mod", 30), ("use", 20), ("a0", 25), ("a1", 25), ("a2", 25)] {
+                if chance(rng, percent) {
+                    left_out.push(slot);
                 }
+            }
+            let title = self.write(pattern, |slot| !left_out.contains(&slot));
+            if title.slots.iter().filter(|s| is_stated_fact(s.0)).count() >= 2 {
+                return title;
             }
         }
     }
-    listing
+
+    /// Writes a title of the slots that `shown` lets pass. A pattern is words apart by spaces; a word is slots and literal text
+    /// joined by `&` (`_` is a space). A word whose slots are all left out goes, with the literal words before it; `,` takes no
+    /// space before it.
+    fn write(&self, pattern: &'static str, shown: impl Fn(&str) -> bool) -> Title {
+        let is_slot = |piece: &str| self.slot(piece).is_some();
+        let mut title = Title::default();
+        let mut pending = String::new();
+        for word in pattern.split(' ') {
+            let slots: Vec<&str> = word.split('&').filter(|piece| is_slot(piece)).collect();
+            if slots.is_empty() {
+                pending = if word == "," { ",".to_owned() } else { format!(" {word}") };
+                continue;
+            }
+            if !slots.iter().any(|slot| shown(slot)) {
+                continue;
+            }
+            if !title.text.is_empty() {
+                title.text.push_str(&pending);
+                title.text.push(' ');
+            }
+            pending.clear();
+            for piece in word.split('&') {
+                let start = title.text.len();
+                match self.slot(piece) {
+                    None => title.text.push_str(&piece.replace('_', " ")),
+                    Some(value) if shown(piece) => {
+                        title.text.push_str(value);
+                        title.slots.push((piece, Span { start, end: title.text.len() }));
+                    }
+                    Some(_) => {}
+                }
+            }
+        }
+        title
+    }
+}
+
+/// Whether a slot is the brand or an attribute.
+fn is_stated_fact(slot: &str) -> bool {
+    slot == "brand" || matches!(slot, "a0" | "a1" | "a2")
+}
+
+impl Listing<'_> {
+    /// Whether the title states a slot.
+    pub(super) fn states(&self, slot: &str) -> bool {
+        self.title.slots.iter().any(|s| s.0 == slot)
+    }
+}
+
+/// Listing `at` of a product as a record. What the title states is annotated as attributes; in every third one also as
+/// typed mentions. Listings that name everything are judged against those of the other variants and against the next of their
+/// own.
+pub(super) fn record(world: &World, listings: &[Listing<'_>], at: usize) -> record::Product {
+    let Some(Listing { meta, variant, cluster, number, title }) = listings.get(at) else {
+        return record::Product::default();
+    };
+    let span_of = |&(slot, span): &(&'static str, Span)| TypedSpan { span, kind: variant.name(world, slot).to_owned() };
+    let attribute = |&(slot, span): &(&'static str, Span)| Attribute {
+        name: variant.name(world, slot).to_owned(),
+        value: variant.slot(slot).unwrap_or_default().to_owned(),
+        span: Some(span),
+    };
+    let stated = |slot: &str| title.slots.iter().any(|s| s.0 == slot);
+    let short = variant.write(world.words.line("shop", "short title"), stated);
+    let pair = |other: &Listing<'_>| Pair { other: other.meta.raw_id.clone(), same: other.cluster == *cluster };
+    let judged = |other: &&Listing<'_>| other.number == usize::from(other.cluster == *cluster);
+    record::Product {
+        meta: meta.clone(),
+        title: title.text.clone(),
+        short_title: Some(short.text).filter(|_| short.slots.len() >= 2),
+        description: None,
+        category: vec![variant.category.to_owned(), variant.item.to_owned()],
+        attributes: title.slots.iter().filter(|s| is_stated_fact(s.0)).map(attribute).collect(),
+        attributes_complete: true,
+        spans: if *number == 1 { title.slots.iter().map(span_of).collect() } else { Vec::new() },
+        brand: Some(variant.brand.to_owned()),
+        cluster: Some(cluster.clone()),
+        judged: if *number == 0 { listings.iter().filter(judged).map(pair).collect() } else { Vec::new() },
+    }
 }

@@ -8,7 +8,6 @@ use crate::instruction::Lang;
 pub(super) struct World {
     pub(super) lang: Lang,
     pub(super) words: Words,
-    pub(super) tasks: Words,
     pub(super) brands: Vec<&'static str>,
     pub(super) categories: Vec<Category>,
     pub(super) praise: Vec<&'static str>,
@@ -54,22 +53,22 @@ pub(super) struct Value {
 #[derive(Debug)]
 pub(super) struct Aspect {
     pub(super) name: &'static str,
+    /// What it is an aspect of: itself, or where it belongs to one department only, the quality of the product.
+    pub(super) topic: &'static str,
     pub(super) praise: Vec<&'static str>,
     pub(super) blame: Vec<&'static str>,
 }
 
 impl World {
     pub(super) fn load(lang: Lang) -> Self {
-        let (words, tasks) = match lang {
-            Lang::En => (include_str!("words.en.txt"), include_str!("tasks.en.txt")),
-            Lang::Zh => (include_str!("words.zh.txt"), include_str!("tasks.zh.txt")),
-        };
-        let words = Words::parse(words);
+        let words = Words::parse(match lang {
+            Lang::En => include_str!("words.en.txt"),
+            Lang::Zh => include_str!("words.zh.txt"),
+        });
         let categories =
             words.list("shop", "categories").into_iter().map(|name| Category::load(&words, name)).collect();
         Self {
             lang,
-            tasks: Words::parse(tasks),
             brands: words.list("shop", "brands"),
             categories,
             praise: words.list("opinions", "positive"),
@@ -78,11 +77,6 @@ impl World {
             intents: words.lines("intents").iter().map(|(name, ways)| (*name, split(ways))).collect(),
             words,
         }
-    }
-
-    /// The attribute name for the brand.
-    pub(super) fn brand_name(&self) -> &'static str {
-        self.tasks.line("words", "brand")
     }
 
     /// A product word as it is written inside a sentence.
@@ -102,9 +96,10 @@ impl Category {
             Item { name, alias }
         };
         let attribute = |name: &'static str| Inventory::load(words, &section, name);
-        let aspects = |section: &str| words.lines(section).iter().map(|(n, v)| Aspect::parse(n, v)).collect::<Vec<_>>();
-        let mut all = aspects(&format!("aspects {name}"));
-        all.extend(aspects("aspects any"));
+        let quality = words.line("names", "quality");
+        let own = format!("aspects {name}");
+        let mut all: Vec<Aspect> = words.lines(&own).iter().map(|(n, v)| Aspect::parse(n, quality, v)).collect();
+        all.extend(words.lines("aspects any").iter().map(|(n, v)| Aspect::parse(n, n, v)));
         Self {
             name,
             items: words.list(&section, "items").into_iter().map(item).collect(),
@@ -132,24 +127,19 @@ impl Inventory {
         };
         Self { name, values }
     }
-
-    /// The families, in file order; none for an attribute of plain values.
-    pub(super) fn families(&self) -> Vec<&'static str> {
-        let mut families: Vec<_> = self.values.iter().filter_map(|v| v.family).collect();
-        families.dedup();
-        families
-    }
 }
 
 impl Aspect {
-    fn parse(name: &'static str, words: &'static str) -> Self {
+    fn parse(name: &'static str, topic: &'static str, words: &'static str) -> Self {
         let (praise, blame) = words.split_once(" / ").unwrap_or((words, words));
-        Self { name, praise: split(praise), blame: split(blame) }
+        Self { name, topic, praise: split(praise), blame: split(blame) }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -169,10 +159,13 @@ mod tests {
                 }
             }
             assert!(world.intents.iter().all(|(_, ways)| ways.len() == 6));
+            assert!(world.intents.iter().all(|(name, _)| !world.words.list("answers", name).is_empty()));
             for (section, keys) in [
-                ("shop", &["complete title", "short title", "full title", "titles", "query patterns"][..]),
-                ("clauses", &["plain", "negated", "contrast", "agree", "one", "fillers", "persons"]),
-                ("dialogue", &["openings", "things", "replies", "shapes"]),
+                ("shop", &["complete title", "short title", "titles", "query patterns"][..]),
+                ("names", &["brand", "item", "mod", "use", "quality", "n", "day"]),
+                ("clauses", &["plain", "negated", "contrast", "agree", "one", "fillers", "persons", "headline"]),
+                ("dialogue", &["hellos", "openings", "things", "replies", "shapes", "summary"]),
+                ("acts", &["hello", "opening", "reply", "request"]),
             ] {
                 for key in keys {
                     assert!(!world.words.list(section, key).is_empty(), "{section} {key}");
@@ -181,7 +174,8 @@ mod tests {
         }
         for (en, zh) in worlds[0].categories.iter().zip(&worlds[1].categories) {
             for (a, b) in en.attributes.iter().zip(&zh.attributes) {
-                assert_eq!((a.values.len(), a.families().len()), (b.values.len(), b.families().len()), "{}", en.name);
+                let families = |a: &Inventory| a.values.iter().filter_map(|v| v.family).collect::<BTreeSet<_>>().len();
+                assert_eq!((a.values.len(), families(a)), (b.values.len(), families(b)), "{}", en.name);
             }
         }
     }
