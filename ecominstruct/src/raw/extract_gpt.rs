@@ -37,10 +37,14 @@ pub(super) fn read(file: &RawFile, rows: &mut Rows<'_>) -> io::Result<()> {
     })
 }
 
+/// Names that so much of a title fits that nobody marked all of it.
+const OPEN: [&str; 4] = ["Benefit", "Health benefit", "Specialty", "Sub brand"];
+
 fn product(row: &Row<'_>) -> Result<Product, String> {
     let title = clean(&row.input);
     let mut attributes = Vec::new();
-    for (name, values) in &row.target_scores.0 {
+    let told = row.target_scores.0.iter().filter(|(name, _)| !OPEN.iter().any(|open| name.eq_ignore_ascii_case(open)));
+    for (name, values) in told {
         for (value, _) in values.0.iter().filter(|(value, _)| value != "n/a") {
             let value = clean(value);
             let span = stated(&title, &value)?;

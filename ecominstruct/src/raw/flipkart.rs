@@ -20,6 +20,9 @@ const COLUMNS: [&str; 7] = [
     "discounted_price",
 ];
 
+/// Names whose values are whole titles or parcels.
+const LOOSE: [&str; 2] = ["Model Name", "Sales Package"];
+
 pub(super) fn read(file: &RawFile, rows: &mut Rows<'_>) -> io::Result<()> {
     table(
         file,
@@ -35,7 +38,8 @@ pub(super) fn read(file: &RawFile, rows: &mut Rows<'_>) -> io::Result<()> {
             };
             let prices = [("retail price", retail), ("discounted price", discounted)];
             let facts = facts.into_iter().chain(prices.map(|(name, value)| (name.to_owned(), clean(value))));
-            let attributes = facts.filter(|(_, value)| !value.is_empty()).map(|(name, value)| {
+            let attributes = facts.filter(|(name, value)| !value.is_empty() && !LOOSE.contains(&name.as_str()));
+            let attributes = attributes.map(|(name, value)| {
                 let span = find(&title, &value);
                 Attribute { name, value, span }
             });

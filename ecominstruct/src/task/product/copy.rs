@@ -4,11 +4,11 @@ use super::super::block::Block;
 use super::super::{Answer, Draft, chance, pick};
 use super::category::evident;
 use super::facts::{is_complete, is_stated, pairs, sheet, some_pairs};
-use super::words::{coverage, fold, is_short_text, reads_as_title, same, sized, tokens};
+use super::words::{coverage, fold, is_short_text, reads_as_title, same, sized, tokens, touches};
 use crate::record::Product;
 use crate::splitmix::SplitMix;
 
-/// F07. Sheet (with the category) → title, half of which can be read off the input.
+/// F07. Sheet (with the category) → title, three quarters of which can be read off the input, all numbers among it.
 pub(super) fn title(block: &Block, at: usize, rng: &mut SplitMix) -> Option<Draft> {
     let product = block.products.get(at).filter(|p| !p.title.is_empty() && reads_as_title(&p.title))?;
     let mut shown = some_pairs(product, rng)?;
@@ -19,7 +19,10 @@ pub(super) fn title(block: &Block, at: usize, rng: &mut SplitMix) -> Option<Draf
     }
     let text = sheet(&shown);
     let leaf = product.leaf().unwrap_or_default();
-    if hides_brand(product, &text) || coverage(&product.title, &format!("{text} {leaf}")) < 50 {
+    let known = format!("{text} {leaf}");
+    let told = digits(&known);
+    let invented = !digits(&product.title).iter().all(|number| told.contains(number));
+    if invented || hides_brand(product, &text) || coverage(&product.title, &known) < 75 {
         return None;
     }
     let draft = Draft::new("attributes", text, Answer::Text(product.title.clone()));
@@ -32,7 +35,7 @@ pub(super) fn hides_brand(product: &Product, shown: &str) -> bool {
     tokens(&product.title).starts_with(&brand) && !brand.iter().all(|word| tokens(shown).contains(word))
 }
 
-/// F08. Title → short title, made of its words.
+/// F08. Title → short title, made of its words, that still says what it is.
 pub(super) fn shorter(block: &Block, at: usize, _: &mut SplitMix) -> Option<Draft> {
     let product = block.products.get(at).filter(|p| !p.title.is_empty())?;
     let short = product.short_title.as_deref()?;
@@ -40,8 +43,11 @@ pub(super) fn shorter(block: &Block, at: usize, _: &mut SplitMix) -> Option<Draf
     let kept = tokens(short);
     let numbers = kept.iter().filter(|w| w.contains(|c: char| c.is_ascii_digit())).all(|w| words.contains(w));
     let (long, brief) = (product.title.chars().count(), short.chars().count());
+    // "KIR31AD40 white" says no longer what it is.
+    let nameless = product.leaf().is_some_and(|leaf| !touches(short, leaf));
     if kept.is_empty()
         || !numbers
+        || nameless
         || !reads_as_title(short)
         || 10 * brief > 8 * long
         || coverage(short, &product.title) < 80

@@ -172,12 +172,12 @@ fn passed_over(block: &Block, product: &Product, found: &[Mention<'_>]) -> bool 
     tokens(&rest).iter().any(mixed) || kinds(found).into_iter().any(known)
 }
 
-/// A10. Typed words → title. The words must make up at least half of it, or nobody could guess the rest.
+/// A10. Typed words → title. The words must make up most of it, or nobody could guess the rest.
 pub(super) fn from_entities(block: &Block, at: usize, _: &mut SplitMix) -> Option<Draft> {
     let (product, found) = mentioned(block, at)?;
     let texts = words_of(&found, |_| true);
     let overlap = found.windows(2).any(|pair| matches!(pair, [a, b] if b.span.start < a.span.end));
-    if overlap || texts.len() < 2 || !reads_as_title(&product.title) || coverage(&product.title, &texts.join(" ")) < 50
+    if overlap || texts.len() < 2 || !reads_as_title(&product.title) || coverage(&product.title, &texts.join(" ")) < 75
     {
         return None;
     }
