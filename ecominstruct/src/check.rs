@@ -16,7 +16,7 @@ use self::tally::{Tally, UnitKey};
 use crate::build::manifest::Manifest;
 use crate::build::sha256;
 use crate::firewall::Firewall;
-use crate::instruction::{DataType, Instruction, is_han};
+use crate::instruction::Instruction;
 use crate::read::{BadRows, Format, Reader};
 
 mod row;
@@ -308,28 +308,10 @@ impl Faults {
 impl Look {
     /// Puts the input of a held-out row, and its long lines, behind the wall.
     fn wall_off(&mut self, row: &Instruction) {
-        for text in texts(row) {
-            self.wall.add(text);
-        }
+        self.wall.add_row(row);
         self.groups.insert(row::hash(&[&row.source, &row.group]));
         self.raw_ids.extend(row.raw_ids.first().map(|id| row::hash(&[id])));
     }
-}
-
-/// The texts of a row that must not be on both sides: the input, and the lines of it that are long enough to mean one thing
-/// only. Single turns of a dialogue are often set phrases and do not count. Where there is no task, the text may be in the prompt.
-fn texts(row: &Instruction) -> impl Iterator<Item = &str> {
-    let long = |line: &&str| {
-        let (han, letters) = line.chars().fold((0, 0), |(han, letters), c| match c {
-            c if is_han(c) => (han + 1, letters),
-            c => (han, letters + usize::from(c.is_alphanumeric())),
-        });
-        han >= 20 || letters >= 60
-    };
-    let whole = if row.input.is_empty() && row.task.is_empty() { &row.prompt } else { &row.input };
-    let lines = whole.lines().map(|line| line.split_once(": ").map_or(line, |l| l.1));
-    let several = whole.contains('\n') && row.dtype != Some(DataType::Dialogue);
-    std::iter::once(whole.as_str()).chain(lines.filter(move |line| several && long(line)))
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ mod similar;
 
 use std::collections::{BTreeSet, HashSet};
 
-use crate::instruction::{Lang, is_han};
+use crate::instruction::{DataType, Instruction, Lang, is_han};
 use crate::shingle::{Folded, Plain, distinct, grams, hash_letters};
 use similar::{Postings, Similar};
 
@@ -161,6 +161,18 @@ impl Firewall {
         hit.or_else(other)
     }
 
+    /// Holds out what an instruction shows.
+    pub fn add_row(&mut self, row: &Instruction) {
+        for text in shown(row) {
+            self.add(text);
+        }
+    }
+
+    /// [`Firewall::check`] of what an instruction shows, with the text that was hit.
+    pub fn check_row<'a>(&self, row: &'a Instruction) -> Option<(Hit, &'a str)> {
+        shown(row).find_map(|text| Some((self.check(text)?, text)))
+    }
+
     fn check_as(&self, text: &str, lang: Lang) -> Option<Hit> {
         let size = Size::of(lang);
         let folded = Folded::new(text, lang);
@@ -204,6 +216,23 @@ impl Firewall {
         });
         of_text.fold(of_row, f64::max)
     }
+}
+
+/// The texts of an instruction that must not be on both sides: the input, and the lines of it that are long enough to mean one
+/// thing only. Single turns of a dialogue are often set phrases and do not count. Where there is no task, the text may be in
+/// the prompt.
+fn shown(row: &Instruction) -> impl Iterator<Item = &str> {
+    let long = |line: &&str| {
+        let (han, letters) = line.chars().fold((0, 0), |(han, letters), c| match c {
+            c if is_han(c) => (han + 1, letters),
+            c => (han, letters + usize::from(c.is_alphanumeric())),
+        });
+        han >= 20 || letters >= 60
+    };
+    let whole = if row.input.is_empty() && row.task.is_empty() { &row.prompt } else { &row.input };
+    let lines = whole.lines().map(|line| line.split_once(": ").map_or(line, |l| l.1));
+    let several = whole.contains('\n') && row.dtype != Some(DataType::Dialogue);
+    std::iter::once(whole.as_str()).chain(lines.filter(move |line| several && long(line)))
 }
 
 /// What a released text is put together from: query, titles, attribute blocks, passage, question. Cut at line feeds,

@@ -121,6 +121,11 @@ pub fn hash_letters(text: &str) -> (u64, usize) {
     (mix(state ^ number as u64), number)
 }
 
+/// Hash of a word.
+pub fn hash_chars(word: impl IntoIterator<Item = char>) -> u64 {
+    mix(word.into_iter().fold(0, step))
+}
+
 /// A bijection of 64 bits in which every input bit moves every output bit.
 pub fn mix(value: u64) -> u64 {
     SplitMix::new(value).next_u64()

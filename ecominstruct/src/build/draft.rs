@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
+use super::heldout::texts;
 use super::recipe::Recipe;
 use super::source::hash;
 use super::unit::{NONE, Sides, Ticket, Unit};
@@ -95,11 +96,15 @@ impl<'a> Maker<'a> {
     ) -> Vec<Made> {
         let Some(meta) = meta(block, dtype, at) else { return Vec::new() };
         let Some((_, tasks)) = self.tasks.iter().find(|t| t.0 == dtype) else { return Vec::new() };
+        // Single texts of the record passed the wall with it.
+        let passed: Vec<u64> = texts(block, dtype, at).iter().map(|text| hash(&[text])).collect();
+        let skip = self.recipe.skipped(&block.source);
+        let open = || tasks.iter().filter(|t| !skip.iter().any(|id| id == t.id));
         let mut made = Vec::new();
         for view in 0..views(block, dtype, at) {
             let name = if view == 0 { meta.raw_id.clone() } else { format!("{}~{view}", meta.raw_id) };
             let mut order: Vec<(u64, &'static Task)> =
-                tasks.iter().map(|&t| (hash(&[t.id, &name]) ^ self.recipe.seed, t)).collect();
+                open().map(|&t| (hash(&[t.id, &name]) ^ self.recipe.seed, t)).collect();
             order.sort_by_key(|&(h, t)| (t.kind() != Kind::Final, h));
             let mut atomic = 0;
             for (_, task) in order {
@@ -111,7 +116,8 @@ impl<'a> Maker<'a> {
                 let class = class(&draft);
                 let key = SplitMix::stream(self.recipe.seed, hash(&["key", task.id, &name])).next_u64();
                 if wants(task, &class, key) {
-                    made.extend(self.word(task, &draft, block, (meta, &name), (class, key), which));
+                    let words = self.word(task, &draft, block, (meta, &name), (class, key), which);
+                    made.extend(words.map(|m| self.walled(m, &passed)));
                 }
             }
         }
@@ -156,13 +162,23 @@ impl<'a> Maker<'a> {
         if n > 900 || answer > 400 {
             return None;
         }
-        let hit = self.firewall.check(&instruction.input);
-        let line =
-            if hit.is_some() || self.recipe.tasks.shuffle_atomic { Vec::new() } else { self.output.line(&instruction) };
         let sameness = hash(&[task.id, &instruction.input, &instruction.prompt_content(), &instruction.output]);
         let ticket = Ticket { key, class, sides: sides(task, draft), tokens: n + answer };
         let order = SplitMix::stream(!self.recipe.seed, hash(&["order", &instruction.id])).next_u64();
-        Some(Made { task, ticket, order, sameness, instruction, line, hit, format: format(task, draft) })
+        let format = format(task, draft);
+        Some(Made { task, ticket, order, sameness, instruction, line: Vec::new(), hit: None, format })
+    }
+
+    /// Asks the firewall, and writes the line where it says nothing. `passed` are texts that it was asked about before.
+    fn walled(&self, mut made: Made, passed: &[u64]) -> Made {
+        let shown = &made.instruction.input;
+        if shown.contains('\n') || !passed.contains(&hash(&[shown])) {
+            made.hit = self.firewall.check_row(&made.instruction).map(|(hit, _)| hit);
+        }
+        if made.hit.is_none() && !self.recipe.tasks.shuffle_atomic {
+            made.line = self.output.line(&made.instruction);
+        }
+        made
     }
 }
 

@@ -137,7 +137,7 @@ pub fn build(
     let heldout = heldout_blocks(recipe, &sources, &borders, &mut firewall)?;
     let sets = recipe.heldout.iter().map(|h| HeldSet::make(recipe, h, &heldout)).collect::<Result<Vec<_>, _>>()?;
     for row in sets.iter().flat_map(|s| &s.rows[0]) {
-        firewall.add_with_fields(&row.input);
+        firewall.add_row(row);
     }
     let maker = Maker::new(recipe, &firewall, output, |t| recipe.trains(t));
     let mut build = Build {

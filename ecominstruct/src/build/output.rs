@@ -53,7 +53,10 @@ impl Output {
         }
         // Serialising plain strings and numbers into memory cannot fail.
         match self {
-            Self::Instruct | Self::Parquet => serde_json::to_vec(row),
+            Self::Instruct | Self::Parquet => {
+                let mut line = Vec::with_capacity(1024 + 2 * (row.input.len() + row.prompt.len() + row.output.len()));
+                serde_json::to_writer(&mut line, row).map(|()| line)
+            }
             Self::Alpaca => {
                 serde_json::to_vec(&Alpaca { instruction: &question(row), input: &row.input, output: &row.output })
             }

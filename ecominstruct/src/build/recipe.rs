@@ -135,6 +135,9 @@ pub struct SourceRecipe {
     pub name: String,
     /// Share of the groups that stay out of training, for held-out sets; 1 for a data set that is never trained on.
     pub heldout: f64,
+    /// Ids of tasks that are not made of it, where its annotation is too poor for them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub skip: Vec<String>,
     /// Own data: the files, relative to the recipe.
     pub files: Vec<PathBuf>,
     /// Own data: its licence, for the manifest.
@@ -225,9 +228,15 @@ impl Recipe {
             && !chosen.unseen.iter().any(|id| id == task.id)
     }
 
+    /// Tasks that are not made of a source.
+    pub(super) fn skipped(&self, source: &str) -> &[String] {
+        self.source.iter().find(|s| s.name == source).map_or(&[], |s| s.skip.as_slice())
+    }
+
     fn check(&self) -> Result<(), BuildError> {
         let bad = |what: String| Err(BuildError::Recipe(what));
         let ids = self.tasks.only.iter().chain(&self.tasks.unseen).chain(self.heldout.iter().map(|h| &h.task));
+        let ids = ids.chain(self.source.iter().flat_map(|s| &s.skip));
         for id in ids {
             let known: Vec<&str> = tasks().iter().map(|t| t.id).collect();
             match find(id) {

@@ -111,7 +111,12 @@ fn the_built_in_recipe_reads() {
     let paradigms: std::collections::BTreeSet<&str> =
         recipe.heldout.iter().map(|h| crate::task::find(&h.task).unwrap().paradigm.name()).collect();
     assert_eq!(paradigms.len(), 4);
-    for (bad, part) in [("sed = 1", "line 1"), ("[tasks]\nonly = [\"F99\"]", "F99"), ("alpha = 2.0", "alpha")] {
+    for (bad, part) in [
+        ("sed = 1", "line 1"),
+        ("[[source]]\nname = \"subjqa\"\nskip = [\"A99\"]", "A99"),
+        ("[tasks]\nonly = [\"F99\"]", "F99"),
+        ("alpha = 2.0", "alpha"),
+    ] {
         let error = Recipe::parse(bad, std::path::Path::new("")).unwrap_err().to_string();
         assert!(error.contains(part), "{error}");
     }

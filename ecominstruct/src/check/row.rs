@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use unicode_normalization::UnicodeNormalization;
 
-use super::{Firewall, Part, texts};
+use super::{Firewall, Part};
 use crate::build::tokens;
 use crate::eval_set::{SetKind, from_instructions};
 use crate::instruction::{DataType, Gold, Instruction, Kind, Lang, Paradigm};
@@ -164,10 +164,9 @@ impl Look {
     }
 
     fn overlap(&self, row: &Instruction, facts: &mut Facts) {
-        let first: Option<String> = texts(row).find_map(|text| {
-            let hit = self.wall.check(text)?;
+        let first = self.wall.check_row(row).map(|(hit, text)| {
             let shown: String = text.chars().take(60).collect();
-            Some(format!("{shown:?} is in a held-out set ({})", hit.name()))
+            format!("{shown:?} is in a held-out set ({})", hit.name())
         });
         let raw = || row.raw_ids.iter().find(|id| self.raw_ids.contains(&hash(&[id])));
         if let Some(what) = first {

@@ -5,25 +5,42 @@
 //! both. Rare pieces come first, so few sets share that many, and these are compared in full.
 
 use std::collections::HashMap;
+use std::sync::OnceLock;
 
 use crate::shingle::{Plain, mix, shared};
 
 /// Similarity to be found, in tenths: counting needs no rounding.
 const TENTHS: usize = 7;
 /// Shared first pieces that make two sets worth comparing.
-const SHARED: usize = 3;
+const SHARED: usize = 6;
 
 /// Sets of hashes: sorted, each once.
 #[derive(Debug, Default)]
 pub(super) struct Similar {
     sets: Vec<Box<[u32]>>,
-    /// First pieces of each set.
-    firsts: Postings,
-    /// How many sets held a piece when there were `counted` of them: the order of pieces. All known pieces are here,
-    /// those that came later with 0.
-    counts: HashMap<u64, u32, Plain>,
-    counted: usize,
-    largest: usize,
+    /// Made when it is first asked for, and again after new sets came.
+    index: OnceLock<Index>,
+}
+
+/// Which sets hold a piece among their first ones.
+#[derive(Debug)]
+struct Index {
+    /// Numbers of the sets in order of size, and the sizes.
+    by_size: Vec<u32>,
+    sizes: Vec<u32>,
+    /// All pieces of all sets.
+    pieces: HashMap<u64, Piece, Plain>,
+    /// Places in `by_size`, ascending for each piece.
+    places: Vec<u32>,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Piece {
+    /// Sets that hold it: the order of pieces.
+    count: u32,
+    /// Its part of `places`.
+    start: u32,
+    end: u32,
 }
 
 impl Similar {
@@ -32,70 +49,86 @@ impl Similar {
     }
 
     pub(super) fn add(&mut self, set: Vec<u32>) {
-        self.largest = self.largest.max(set.len());
         self.sets.push(set.into());
-        if self.sets.len() > 2 * self.counted {
-            self.count();
-        } else {
-            let id = self.sets.len() - 1;
-            for piece in &self.sets[id] {
-                self.counts.entry(mix(u64::from(*piece))).or_default();
-            }
-            self.enter(id);
-        }
+        self.index = OnceLock::new();
     }
 
     /// The greatest similarity with a set, where that is at least 0.7; 0 or less than 0.7 otherwise.
     pub(super) fn best(&self, set: &[u32]) -> f64 {
-        // Most rows end here: more of their pieces are unknown than may be.
-        let mut unknown = set.iter().filter(|piece| !self.counts.contains_key(&mix(u64::from(**piece))));
-        if TENTHS * set.len() > 10 * self.largest || unknown.nth(set.len() - overlap(set.len())).is_some() {
-            return 0.0;
-        }
-        let mut sharing: Vec<u32> = self.firsts_of(set).flat_map(|piece| self.firsts.texts(piece)).collect();
-        sharing.sort_unstable();
+        let index = self.index.get_or_init(|| Index::new(&self.sets));
+        // Only sets of like size are similar enough.
+        let first = index.sizes.partition_point(|&size| 10 * (size as usize) < TENTHS * set.len());
+        let last = index.sizes.partition_point(|&size| TENTHS * (size as usize) <= 10 * set.len());
+        let Some(&least) = index.sizes[first..last].first() else { return 0.0 };
+        let Some(firsts) = index.firsts(set) else { return 0.0 };
+        let enough = SHARED.min(overlap(set.len().min(least as usize))) as u8;
+        let mut hits = vec![0u8; last - first];
         let mut best = 0.0f64;
-        for same in sharing.chunk_by(|a, b| a == b) {
-            let Some(other) = same.first().and_then(|&id| self.sets.get(id as usize)) else { continue };
-            let (small, large) = (set.len().min(other.len()), set.len().max(other.len()));
-            if 10 * small >= TENTHS * large && same.len() >= SHARED.min(overlap(small)) {
-                let both = shared(set, other);
-                best = best.max(both as f64 / (small + large - both) as f64);
+        for (_, piece) in firsts {
+            let places = &index.places[piece.start as usize..piece.end as usize];
+            let from = places.partition_point(|&place| (place as usize) < first);
+            for &place in places[from..].iter().take_while(|&&place| (place as usize) < last) {
+                let hits = &mut hits[place as usize - first];
+                *hits = hits.saturating_add(1);
+                if *hits == enough {
+                    let other = &self.sets[index.by_size[place as usize] as usize];
+                    let both = shared(set, other);
+                    best = best.max(both as f64 / (set.len() + other.len() - both) as f64);
+                }
             }
         }
         best
     }
+}
 
-    /// Orders the pieces anew by how many sets hold them, each time the sets have doubled.
-    fn count(&mut self) {
-        self.counted = self.sets.len();
-        self.counts.clear();
-        for piece in self.sets.iter().flatten() {
-            *self.counts.entry(mix(u64::from(*piece))).or_default() += 1;
+impl Index {
+    fn new(sets: &[Box<[u32]>]) -> Self {
+        let mut by_size: Vec<u32> = (0..sets.len() as u32).collect();
+        by_size.sort_by_key(|&n| sets[n as usize].len());
+        let sizes = by_size.iter().map(|&n| sets[n as usize].len() as u32).collect();
+        let mut index = Self { by_size, sizes, pieces: HashMap::default(), places: Vec::new() };
+        for piece in sets.iter().flatten() {
+            index.pieces.entry(mix(u64::from(*piece))).or_default().count += 1;
         }
-        self.firsts = Postings::default();
-        (0..self.sets.len()).for_each(|id| self.enter(id));
+        let mut entries: Vec<(u64, u32)> = Vec::new();
+        for (place, &n) in index.by_size.iter().enumerate() {
+            let firsts = index.firsts(&sets[n as usize]).unwrap_or_default();
+            entries.extend(firsts.iter().map(|(piece, _)| (*piece, place as u32)));
+        }
+        entries.sort_unstable();
+        for (at, (piece, place)) in entries.into_iter().enumerate() {
+            index.places.push(place);
+            if let Some(piece) = index.pieces.get_mut(&piece) {
+                piece.start = if piece.end == 0 { at as u32 } else { piece.start };
+                piece.end = at as u32 + 1;
+            }
+        }
+        index
     }
 
-    fn enter(&mut self, id: usize) {
-        let firsts: Vec<u64> = self.sets.get(id).map(|set| self.firsts_of(set).collect()).unwrap_or_default();
-        firsts.iter().for_each(|piece| self.firsts.add(*piece, id as u32));
-    }
-
-    /// The pieces of a set that come first in the order, mixed.
-    fn firsts_of(&self, set: &[u32]) -> impl Iterator<Item = u64> {
+    /// The pieces of a set that come first in the order, rare ones first. `None` where so many are in no set that none is
+    /// similar: where most rows end.
+    fn firsts(&self, set: &[u32]) -> Option<Vec<(u64, Piece)>> {
         let need = overlap(set.len());
-        let number = set.len() - need + SHARED.min(need);
-        let place = |piece: &u32| {
+        let mut known = Vec::with_capacity(set.len());
+        let mut unknown = 0;
+        for piece in set {
             let piece = mix(u64::from(*piece));
-            (self.counts.get(&piece).copied().unwrap_or(0), piece)
-        };
-        let mut order: Vec<(u32, u64)> = set.iter().map(place).collect();
-        if number < order.len() {
-            order.select_nth_unstable(number);
-            order.truncate(number);
+            match self.pieces.get(&piece) {
+                Some(found) => known.push((piece, *found)),
+                None => unknown += 1,
+            }
+            if unknown > set.len() - need {
+                return None;
+            }
         }
-        order.into_iter().map(|(_, piece)| piece)
+        // The unknown ones come before all others, and no set has them.
+        let number = (set.len() - need + SHARED.min(need)).saturating_sub(unknown);
+        if number < known.len() {
+            known.select_nth_unstable_by_key(number, |(piece, found)| (found.count, *piece));
+            known.truncate(number);
+        }
+        Some(known)
     }
 }
 

@@ -12,27 +12,9 @@ use crate::instruction::Lang;
 use crate::record::{Product, Query, Record, Span, TypedSpan};
 
 /// Names inferred from the commonest values of each code (`label_names_inferred.json` of the data); the contest
-/// published none. Mentions of other codes are left out.
-const JD: [(&str, &str); 18] = [
-    ("1", "品牌"),
-    ("3", "型号"),
-    ("4", "商品"),
-    ("5", "使用场景"),
-    ("7", "适用地点"),
-    ("8", "适用人群"),
-    ("10", "图案"),
-    ("11", "功能"),
-    ("12", "材质"),
-    ("13", "修饰"),
-    ("14", "风格"),
-    ("16", "颜色"),
-    ("18", "规格"),
-    ("22", "组件"),
-    ("37", "适配品牌"),
-    ("38", "适配型号"),
-    ("40", "关联商品"),
-    ("54", "尺寸"),
-];
+/// published none. Mentions of other codes are left out: what they mark is not what a reader of such a name would find
+/// (sizes as decoration, models without a mark).
+const JD: [(&str, &str); 5] = [("1", "品牌"), ("4", "商品"), ("8", "适用人群"), ("12", "材质"), ("16", "颜色")];
 /// The fourth code, `MISC`, is a rest of places, sizes and names that no name says anything about.
 const TAOBAO: [(&str, &str); 3] = [("HCCX", "商品"), ("HPPX", "品牌"), ("XH", "型号")];
 /// Longest text of a query, in characters.

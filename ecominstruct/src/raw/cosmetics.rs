@@ -41,7 +41,9 @@ pub(super) fn read(file: &RawFile, rows: &mut Rows<'_>) -> io::Result<()> {
         for Label { aspect, opinion, category, polarity } in list {
             let aspect = aspect.as_ref().and_then(|_| spans.next());
             let opinion = opinion.as_ref().and_then(|_| spans.next());
-            opinions.push(Opinion { aspect, opinion, category: Some(category.clone()), polarity: *polarity });
+            let words = [aspect, opinion].into_iter().flatten().filter_map(|span| span.of(&text)).collect::<String>();
+            let category = Some(category.clone()).filter(|category| is_telling(category, &words));
+            opinions.push(Opinion { aspect, opinion, category, polarity: *polarity });
         }
         opinions.sort_by_key(place);
         let review = Review {
@@ -54,6 +56,11 @@ pub(super) fn read(file: &RawFile, rows: &mut Rows<'_>) -> io::Result<()> {
         };
         rows.push(line, Record::Review(review));
     })
+}
+
+/// Whether a category says what is judged: nobody could tell an overall judgement from one of use, and gifts have no price.
+fn is_telling(category: &str, words: &str) -> bool {
+    !matches!(category, "整体" | "使用体验") && !(category == "价格" && words.contains(['赠', '送', '礼']))
 }
 
 fn labels(file: &RawFile, rows: &mut Rows<'_>) -> io::Result<BTreeMap<String, Vec<Label>>> {

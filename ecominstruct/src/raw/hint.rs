@@ -8,14 +8,15 @@ use super::{RawFile, Rows};
 use crate::instruction::Lang;
 use crate::record::{Dialogue, Record, Turn};
 
+/// Labels whose messages ask for much the same: when a parcel comes.
+const ALIKE: [&str; 4] = ["CHECK_PINCODE", "DELAY_IN_PARCEL", "ORDER_QUERY", "RESUME_DELIVERY"];
+
 /// What the labels mean, by the messages that have them: many name a step of the shop's own program.
-const INTENTS: [(&str, &str); 29] = [
+const INTENTS: [(&str, &str); 25] = [
     ("CALL_CENTER", "the phone number of customer care"),
     ("CANCEL_ORDER", "cancelling an order"),
     ("CHAT_WITH_AGENT", "talking to a person"),
-    ("CHECK_PINCODE", "delivery to a pincode"),
     ("CONSULT_START", "starting a diet consultation"),
-    ("DELAY_IN_PARCEL", "a delayed parcel"),
     ("EXPIRY_DATE", "the expiry date of a product"),
     ("FRANCHISE", "selling or franchising"),
     ("IMMUNITY", "a stronger immune system"),
@@ -23,7 +24,6 @@ const INTENTS: [(&str, &str); 29] = [
     ("MODES_OF_PAYMENTS", "the ways to pay"),
     ("MODIFY_ADDRESS", "changing the delivery address"),
     ("NO_NODES_DETECTED", "out of scope"),
-    ("ORDER_QUERY", "an open question about an order"),
     ("ORDER_STATUS", "the status of an order"),
     ("ORDER_TAKING", "placing an order or whether orders are accepted"),
     ("ORIGINAL_PRODUCT", "whether the product is genuine"),
@@ -32,7 +32,6 @@ const INTENTS: [(&str, &str); 29] = [
     ("RECOMMEND_PRODUCT", "a product recommendation"),
     ("REFER_EARN", "rewards for referring friends"),
     ("REFUNDS_RETURNS_REPLACEMENTS", "a refund or return or replacement"),
-    ("RESUME_DELIVERY", "whether deliveries are running"),
     ("SIDE_EFFECT", "side effects of a product"),
     ("SIGN_UP", "signing up"),
     ("START_OVER", "starting the chat over"),
@@ -51,7 +50,7 @@ pub(super) fn read(file: &RawFile, rows: &mut Rows<'_>) -> io::Result<()> {
         let dialogue = Dialogue {
             meta: file.meta(line, Lang::En),
             turns: vec![turn],
-            intent: Some(intent),
+            intent: Some(intent).filter(|_| !ALIKE.contains(&label)),
             ..Dialogue::default()
         };
         rows.push(line, Record::Dialogue(dialogue));

@@ -48,7 +48,9 @@ fn review(row: &str) -> Result<Review, String> {
         opinions.push(Opinion { aspect, opinion, category: Some(category), polarity });
     }
     opinions.sort_by_key(place);
-    Ok(Review { text, topics: topics(&opinions), opinions, opinions_complete: true, ..Review::default() })
+    // Where somebody found neither praise nor blame, what was marked is a matter of taste.
+    let opinions_complete = opinions.iter().all(|o| o.polarity != Polarity::Neutral);
+    Ok(Review { text, topics: topics(&opinions), opinions, opinions_complete, ..Review::default() })
 }
 
 /// `3,5` as bytes of tokens 3 and 4; `None` for `-1,-1`, what is only implied.

@@ -51,9 +51,15 @@ fn read(file: &RawFile, rows: &mut Rows<'_>, lang: Lang, join: impl Fn(String, &
         let mut span = Span { start, end: start + aspect.len() };
         let text = join(sentence.replace("$T$", aspect), &mut span);
         let text = clean_with(&text, std::slice::from_mut(&mut span));
-        let opinion = Opinion { aspect: Some(span), opinion: None, category: None, polarity };
+        // Some Chinese "aspects" are half a sentence.
+        let clause = |words: &str| words == text || words.contains(['的', '很']) || words.contains("比较");
+        let vague = lang == Lang::Zh && span.of(&text).is_none_or(clause);
+        let opinion = (!vague).then_some(Opinion { aspect: Some(span), opinion: None, category: None, polarity });
         let meta = Meta { raw_id: text_id(file.folder(), &text), group: String::new(), lang };
-        rows.push(first, Record::Review(Review { meta, text, opinions: vec![opinion], ..Review::default() }));
+        rows.push(
+            first,
+            Record::Review(Review { meta, text, opinions: opinion.into_iter().collect(), ..Review::default() }),
+        );
     })?;
     if have > 0 {
         rows.bad(0, format!("wanted three lines for each item, found {have} at the end"));

@@ -40,7 +40,7 @@ pub(super) fn read_womens(file: &RawFile, rows: &mut Rows<'_>) -> io::Result<()>
             text: clean(text),
             headline: Some(clean(title)).filter(|title| !title.is_empty()),
             stars: Some(stars),
-            polarity: Some(polarity(stars)),
+            polarity: clear_polarity(stars, recommended),
             recommended: Some(recommended),
             helpful: Some(votes),
             category: category.collect(),
@@ -88,6 +88,15 @@ pub(super) fn stars(rating: &str) -> Option<u8> {
 }
 
 /// What a number of stars says.
+/// Four stars often come with blame, three with anything, and some praise what they advise against.
+fn clear_polarity(stars: u8, recommended: bool) -> Option<Polarity> {
+    match (stars, recommended) {
+        (5, true) => Some(Polarity::Positive),
+        (0..=2, false) => Some(Polarity::Negative),
+        _ => None,
+    }
+}
+
 pub(super) fn polarity(stars: u8) -> Polarity {
     match stars {
         0..=2 => Polarity::Negative,

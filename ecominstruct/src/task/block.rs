@@ -49,6 +49,7 @@ struct Lookup {
     by_kind: OnceLock<BTreeMap<String, Vec<(usize, usize)>>>,
     by_attribute: OnceLock<BTreeMap<String, Vec<(usize, usize)>>>,
     by_product: OnceLock<BTreeMap<usize, Vec<(usize, Grade)>>>,
+    said: OnceLock<Vec<OnceLock<Vec<u64>>>>,
     near_products: OnceLock<Near>,
     near_reviews: OnceLock<Near>,
     near_queries: OnceLock<Near>,
@@ -260,6 +261,13 @@ impl Block {
             map
         });
         map.get(&product).map_or(&[], Vec::as_slice)
+    }
+
+    /// What review `at` says, as `content` tells it, worked out once.
+    pub(super) fn said(&self, at: usize, content: fn(&str) -> Vec<u64>) -> &[u64] {
+        let all = self.lookup.said.get_or_init(|| self.reviews.iter().map(|_| OnceLock::new()).collect());
+        let Some((said, review)) = all.get(at).zip(self.reviews.get(at)) else { return &[] };
+        said.get_or_init(|| content(&review.text))
     }
 
     /// Products by likeness of their titles (descriptions where there is no title).

@@ -67,7 +67,7 @@ pub(super) const TASKS: &[Task] = &[
     step("A28", Cls, Simplification, &["F03", "F04"], category::parent),
     selecting(twin(step("A29", Ext, Reversal, &["F04"], category::member))),
     selecting(twin(step("A30", Ext, Recombination, &["F05"], offer::duplicate))),
-    step("A31", Ext, Simplification, &["F05"], offer::details),
+    step("A31", Oth, Simplification, &["F05"], offer::details),
     lost("A32", Cls, Reversal, &["F10"]),
     selecting(step("A66", Ext, Recombination, &["F09"], copy::which_description)),
     twin(step("A67", Gen, Reversal, &["F08", "F09"], copy::title_of_text)),

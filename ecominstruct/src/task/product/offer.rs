@@ -4,6 +4,7 @@ use super::super::block::Block;
 use super::super::{Answer, Draft, chance, either, pick, select};
 use super::facts::{pairs, sheet};
 use super::words::{distinct, same, sized, tokens};
+use crate::instruction::Entity;
 use crate::record::Product;
 use crate::splitmix::SplitMix;
 
@@ -112,7 +113,7 @@ pub(super) fn duplicate(block: &Block, at: usize, rng: &mut SplitMix) -> Option<
     sized(block, draft.candidates(offers).others(used))
 }
 
-/// A31. Two offers of different products → sizes, amounts and codes that only one of them has, as `A: x, y / B: z`.
+/// A31. Two offers of different products → sizes, amounts and codes that only one of them has, as lines `A: x, y` and `B: z`.
 pub(super) fn details(block: &Block, at: usize, rng: &mut SplitMix) -> Option<Draft> {
     let product = block.products.get(at).filter(|p| !p.title.is_empty())?;
     let other = different(block, product, rng)?;
@@ -122,7 +123,11 @@ pub(super) fn details(block: &Block, at: usize, rng: &mut SplitMix) -> Option<Dr
     if shared < 2 || of_a.is_empty() || of_b.is_empty() || of_a.len() + of_b.len() > 8 {
         return None;
     }
-    let answer = Answer::Text(format!("A: {} / B: {}", of_a.join(", "), of_b.join(", ")));
+    let typed = |kind: &str, words: Vec<String>| {
+        let kind = kind.to_owned();
+        words.into_iter().map(move |text| Entity { kind: kind.clone(), text }).collect::<Vec<_>>()
+    };
+    let answer = Answer::Entities([typed("A", of_a), typed("B", of_b)].concat());
     sized(block, Draft::new("item_a", a, answer).part("item_b", b).others([other.meta.raw_id.clone()]))
 }
 

@@ -16,7 +16,7 @@ use crate::instruction::Strategy::{self, Recombination, Reversal, Simplification
 use crate::instruction::{DataType, Lang};
 use crate::record::{Polarity, Review};
 use crate::splitmix::SplitMix;
-use sentences::words;
+use sentences::has_words;
 
 /// All tasks of [`DataType::Review`].
 pub(super) const TASKS: &[Task] = &[
@@ -81,7 +81,7 @@ fn length(text: &str) -> usize {
 
 /// Review number `at`, if its text says something and can be shown whole.
 fn shown(block: &Block, at: usize) -> Option<&Review> {
-    block.reviews.get(at).filter(|r| words(&r.text) >= 2 && length(&r.text) <= limit(block.lang))
+    block.reviews.get(at).filter(|r| has_words(&r.text, 2) && length(&r.text) <= limit(block.lang))
 }
 
 /// Place among the labels `positive, negative, neutral`.
@@ -97,6 +97,9 @@ fn place(polarity: Polarity) -> usize {
 const NEAREST: usize = 32;
 const TRIES: usize = 16;
 
+/// A review with its number in the block.
+type Numbered<'a> = (usize, &'a Review);
+
 /// Up to `k` reviews other than `at`, with different texts, that `wanted` lets pass: the nearest ones to `query` in
 /// random order, then chance finds.
 fn neighbours<'a>(
@@ -105,12 +108,12 @@ fn neighbours<'a>(
     query: &str,
     k: usize,
     rng: &mut SplitMix,
-    wanted: impl Fn(&Review) -> bool,
-) -> Vec<&'a Review> {
+    wanted: impl Fn(usize, &Review) -> bool,
+) -> Vec<Numbered<'a>> {
     let mut looked = 0;
     let mut near = block.near_reviews().near(query, 2 * k, |i| {
         looked += 1;
-        looked <= NEAREST && i != at && block.reviews.get(i).is_some_and(&wanted)
+        looked <= NEAREST && i != at && block.reviews.get(i).is_some_and(|r| wanted(i, r))
     });
     rng.shuffle(&mut near);
     let mut found = Vec::with_capacity(k);
@@ -125,17 +128,17 @@ fn neighbours<'a>(
 fn strangers<'a>(
     block: &'a Block,
     at: usize,
-    mut found: Vec<&'a Review>,
+    mut found: Vec<Numbered<'a>>,
     (k, tries): (usize, usize),
     rng: &mut SplitMix,
-    wanted: impl Fn(&Review) -> bool,
-) -> Vec<&'a Review> {
+    wanted: impl Fn(usize, &Review) -> bool,
+) -> Vec<Numbered<'a>> {
     for _ in 0..tries {
         if found.len() >= k {
             break;
         }
         let drawn = rng.below(block.reviews.len());
-        if block.reviews.get(drawn).is_some_and(&wanted) {
+        if block.reviews.get(drawn).is_some_and(|r| wanted(drawn, r)) {
             keep_new(block, at, drawn, &mut found);
         }
     }
@@ -143,9 +146,9 @@ fn strangers<'a>(
 }
 
 /// Adds review number `other` if it is not `at` and its text is new.
-fn keep_new<'a>(block: &'a Block, at: usize, other: usize, found: &mut Vec<&'a Review>) {
-    let (Some(own), Some(other)) = (block.reviews.get(at), block.reviews.get(other)) else { return };
-    if other.text != own.text && found.iter().all(|f| f.text != other.text) {
-        found.push(other);
+fn keep_new<'a>(block: &'a Block, at: usize, number: usize, found: &mut Vec<Numbered<'a>>) {
+    let (Some(own), Some(other)) = (block.reviews.get(at), block.reviews.get(number)) else { return };
+    if other.text != own.text && found.iter().all(|f| f.1.text != other.text) {
+        found.push((number, other));
     }
 }

@@ -1,9 +1,10 @@
 //! Tasks on a review as a whole: polarity, stars, headline, usefulness.
 
 use super::super::{Answer, Draft, chance, either, pick, select};
-use super::sentences::{content, words};
+use super::sentences::{content, has_words};
 use super::{Block, length, limit, neighbours, place, shown, strangers};
 use crate::record::{Polarity, Review};
+use crate::shingle::shared;
 use crate::splitmix::SplitMix;
 
 /// Records looked at to see whether a source has a neutral polarity.
@@ -64,14 +65,14 @@ pub(super) fn polarity(block: &Block, at: usize, _: &mut SplitMix) -> Option<Dra
 
 /// F13: review -> stars.
 pub(super) fn stars(block: &Block, at: usize, _: &mut SplitMix) -> Option<Draft> {
-    let review = shown(block, at).filter(|r| words(&r.text) >= 5)?;
+    let review = shown(block, at).filter(|r| has_words(&r.text, 5))?;
     let stars = review.stars.filter(|s| (1..=5).contains(s))?;
     Some(Draft::new("review", &review.text, Answer::Nth(usize::from(stars) - 1)))
 }
 
 /// F21: review -> headline.
 pub(super) fn headline(block: &Block, at: usize, _: &mut SplitMix) -> Option<Draft> {
-    let review = shown(block, at).filter(|r| words(&r.text) >= 8)?;
+    let review = shown(block, at).filter(|r| has_words(&r.text, 8))?;
     let headline = telling_headline(review)?;
     Some(Draft::new("review", &review.text, Answer::Text(headline.to_owned())))
 }
@@ -79,7 +80,7 @@ pub(super) fn headline(block: &Block, at: usize, _: &mut SplitMix) -> Option<Dra
 /// F22: review -> useful or not, by votes, among reviews of some length. One without votes counts as not useful only where
 /// readers voted for another one of the same product: else perhaps nobody came.
 pub(super) fn useful(block: &Block, at: usize, _: &mut SplitMix) -> Option<Draft> {
-    let review = shown(block, at).filter(|r| words(&r.text) >= 20)?;
+    let review = shown(block, at).filter(|r| has_words(&r.text, 20))?;
     let useful = match review.helpful? {
         0 if was_read(block, &review.meta.group) => false,
         VOTES.. => true,
@@ -97,7 +98,8 @@ fn was_read(block: &Block, group: &str) -> bool {
 /// A38: four reviews -> the negative one; the other three are positive, with five stars where there are stars, without a
 /// word of complaint, and of like length.
 pub(super) fn unhappy(block: &Block, at: usize, rng: &mut SplitMix) -> Option<Draft> {
-    let short = |r: &Review| words(&r.text) >= 3 && length(&r.text) <= limit(block.lang) / 5 && !r.text.contains('\n');
+    let short =
+        |r: &Review| has_words(&r.text, 3) && length(&r.text) <= limit(block.lang) / 5 && !r.text.contains('\n');
     let review = shown(block, at).filter(|r| r.polarity == Some(Polarity::Negative) && short(r))?;
     if review.stars.is_some_and(|s| s > 2) {
         return None;
@@ -111,27 +113,29 @@ pub(super) fn unhappy(block: &Block, at: usize, rng: &mut SplitMix) -> Option<Dr
             && short(r)
             && !complains(&r.text)
     };
-    let others = strangers(block, at, Vec::new(), (3, MANY), rng, alike);
+    let others = strangers(block, at, Vec::new(), (3, MANY), rng, |_, r| alike(r));
     if others.len() < 3 {
         return None;
     }
-    let list = select(&review.text, others.iter().map(|r| r.text.clone()), rng)?;
+    let list = select(&review.text, others.iter().map(|(_, r)| r.text.clone()), rng)?;
     let draft = Draft { answer: Answer::Spans(vec![review.text.clone()]), ..Draft::default() };
-    Some(draft.candidates(list).others(others.iter().map(|r| r.meta.raw_id.clone())))
+    Some(draft.candidates(list).others(others.iter().map(|(_, r)| r.meta.raw_id.clone())))
 }
 
 /// A39: two reviews -> A, B or equal, by stars that are equal or at least two apart.
 pub(super) fn happier(block: &Block, at: usize, rng: &mut SplitMix) -> Option<Draft> {
-    let half = |r: &Review| words(&r.text) >= 5 && length(&r.text) <= limit(block.lang) / 2;
+    let half = |r: &Review| has_words(&r.text, 5) && length(&r.text) <= limit(block.lang) / 2;
     let review = shown(block, at).filter(|r| half(r))?;
     let stars = review.stars.filter(|s| (1..=5).contains(s))?;
-    let apart = if rng.below(3) == 0 { 0 } else { (2 + rng.below(3) as u8).min((stars - 1).max(5 - stars)) };
+    // How much two writers who are neither thrilled nor angry differ, their words do not tell.
+    let tie = rng.below(3) == 0 && matches!(stars, 1 | 5);
+    let apart = if tie { 0 } else { (2 + rng.below(3) as u8).min((stars - 1).max(5 - stars)) };
     let fits = |r: &Review| {
         let gap = r.stars.filter(|s| (1..=5).contains(s)).map(|s| s.abs_diff(stars));
         let wanted = gap.is_some_and(|g| if apart == 0 { g == 0 } else { g >= apart });
         wanted && r.category == review.category && half(r)
     };
-    let other = *strangers(block, at, Vec::new(), (1, MANY), rng, fits).first()?;
+    let &(_, other) = strangers(block, at, Vec::new(), (1, MANY), rng, |_, r| fits(r)).first()?;
     let (a, b) = if chance(rng, 50) { (review, other) } else { (other, review) };
     let answer = match a.stars.cmp(&b.stars) {
         std::cmp::Ordering::Greater => 0,
@@ -145,9 +149,9 @@ pub(super) fn happier(block: &Block, at: usize, rng: &mut SplitMix) -> Option<Dr
 /// A65: review and headline -> its own or another's; the other's review is as positive and like it, of another
 /// kind of product. The own one shares a word with the review, the other one none.
 pub(super) fn own_headline(block: &Block, at: usize, rng: &mut SplitMix) -> Option<Draft> {
-    let review = shown(block, at).filter(|r| words(&r.text) >= 8)?;
-    let said = content(&review.text);
-    let shares = |h: &str| !content(h).is_disjoint(&said);
+    let review = shown(block, at).filter(|r| has_words(&r.text, 8))?;
+    let said = block.said(at, content);
+    let shares = |h: &str| shared(&content(h), said) > 0;
     let own = telling_headline(review).filter(|h| !review.text.contains(h) && shares(h))?;
     let draft = |headline: &str, yes| Draft::new("review", &review.text, either(yes)).part("headline", headline);
     if chance(rng, 50) {
@@ -159,8 +163,8 @@ pub(super) fn own_headline(block: &Block, at: usize, rng: &mut SplitMix) -> Opti
         let headline = if equal && other_kind { telling_headline(r) } else { None };
         headline.is_some_and(|h| !h.eq_ignore_ascii_case(own) && !shares(h))
     };
-    let others = neighbours(block, at, &review.text, 12, rng, foreign);
-    let other = *pick(rng, &others)?;
+    let others = neighbours(block, at, &review.text, 12, rng, |_, r| foreign(r));
+    let &(_, other) = pick(rng, &others)?;
     Some(draft(telling_headline(other)?, false).others([other.meta.raw_id.clone()]))
 }
 
@@ -169,7 +173,7 @@ fn telling_headline(review: &Review) -> Option<&str> {
     let headline = review.headline.as_deref().map(str::trim)?;
     let cut = headline.ends_with("..") || headline.ends_with('…');
     let goes_on = review.text.starts_with("..") || review.text.starts_with('…');
-    let telling = words(headline) >= 2 && length(headline) <= 100 && !content(headline).is_empty();
+    let telling = has_words(headline, 2) && length(headline) <= 100 && !content(headline).is_empty();
     (telling && !cut && !goes_on && headline != review.text).then_some(headline)
 }
 

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 
 use super::super::{Answer, Draft, chance, either, pick};
 use super::kinds::{answer_kind, asks_for_measure, asks_for_opinion};
-use super::sentences::{clauses, content, is_foreign, sentences, stated, words};
+use super::sentences::{clauses, content, has_words, is_foreign, sentences, stated, words};
 use super::{Block, length, limit, neighbours, shown};
 use crate::instruction::is_han;
 use crate::record::{Review, Span};
+use crate::shingle::shared;
 use crate::splitmix::SplitMix;
 
 /// How far apart in a source passages lie that were judged for one question.
@@ -38,7 +39,7 @@ pub(super) fn answerable(block: &Block, at: usize, rng: &mut SplitMix) -> Option
 pub(super) fn subjective(block: &Block, at: usize, rng: &mut SplitMix) -> Option<Draft> {
     // Many annotators took "How is the taste?" for a question about a fact.
     let told = |a: Asked<'_>| Some((a.text.to_owned(), a.subjective?)).filter(|t| t.1 || !asks_for_opinion(&t.0));
-    let asked: Vec<(String, bool)> = questions(block.reviews.get(at)?).into_iter().filter_map(told).collect();
+    let asked: Vec<(String, bool)> = questions(block, at).into_iter().filter_map(told).collect();
     if let Some((question, subjective)) = pick(rng, &asked) {
         return Some(Draft::new("question", question, either(*subjective)));
     }
@@ -50,10 +51,10 @@ pub(super) fn subjective(block: &Block, at: usize, rng: &mut SplitMix) -> Option
 pub(super) fn ask(block: &Block, at: usize, rng: &mut SplitMix) -> Option<Draft> {
     let (review, asked) = one(block, at, rng, |a| a.told().is_some() && !content(a.text).is_empty())?;
     let answer = asked.told()?;
-    let shared = questions(review).iter().any(|a| a.text != asked.text && a.told() == Some(answer));
+    let shared = questions(block, at).iter().any(|a| a.text != asked.text && a.told() == Some(answer));
     // Some annotators answered questions about other things.
-    let off = stated(asked.text, &content(&review.text)).0 + stated(asked.text, &content(answer)).0 == 0;
-    if words(answer) < 3 || shared || off || length(answer) + length(&review.text) > limit(block.lang) {
+    let off = stated(asked.text, block.said(at, content)).0 + stated(asked.text, &content(answer)).0 == 0;
+    if !has_words(answer, 3) || shared || off || length(answer) + length(&review.text) > limit(block.lang) {
         return None;
     }
     Some(Draft::new("text", &review.text, Answer::Text(asked.text.to_owned())).part("answer", answer))
@@ -88,11 +89,11 @@ pub(super) fn right(block: &Block, at: usize, rng: &mut SplitMix) -> Option<Draf
         let apart = asked.spans.iter().all(|a| s.end <= a.start || a.end <= s.start);
         let part = s.of(&review.text).unwrap_or_default();
         let alike = (size.div_ceil(2)..=2 * size).contains(&words(part));
-        let said = if apart && alike && !points_back(part) { content(part) } else { BTreeSet::new() };
-        !said.is_empty() && is_foreign(asked.text, &said) && 2 * said.intersection(&gold_said).count() < said.len()
+        let said = if apart && alike && !points_back(part) { content(part) } else { Vec::new() };
+        !said.is_empty() && is_foreign(asked.text, &said) && 2 * shared(&said, &gold_said) < said.len()
     };
     let mut parts: BTreeSet<Span> = clauses(&review.text).into_iter().chain(sentences(&review.text)).collect();
-    parts.extend(questions(review).iter().flat_map(|a| a.spans.iter().copied()));
+    parts.extend(questions(block, at).iter().flat_map(|a| a.spans.iter().copied()));
     let wrong: Vec<&str> = parts.into_iter().filter(is_wrong).filter_map(|s| s.of(&review.text)).collect();
     // Looked for where the answer is right, too, so that both kinds come from like passages.
     let wrong = pick(rng, &wrong)?.trim_matches(edge);
@@ -108,24 +109,24 @@ pub(super) fn right(block: &Block, at: usize, rng: &mut SplitMix) -> Option<Draf
 /// the passage holds a number, it asks for no measure.
 pub(super) fn related(block: &Block, at: usize, rng: &mut SplitMix) -> Option<Draft> {
     let (review, asked) = one(block, at, rng, |a| a.answered() && content(a.text).len() >= 2)?;
-    let said = content(&review.text);
+    let said = block.said(at, content);
     if chance(rng, 50) {
         // Most passages repeat the words of their questions, which foreign ones never do.
-        let hard = is_foreign(asked.text, &said) || chance(rng, 25);
+        let hard = is_foreign(asked.text, said) || chance(rng, 25);
         return hard.then(|| draft(review, asked.text, either(true)));
     }
     let room = limit(block.lang).saturating_sub(length(&review.text));
     let numbers = review.text.contains(char::is_numeric);
-    let foreign = |r: &Review| -> Vec<String> {
-        let off = |text: &str| content(text).len() >= 2 && is_foreign(text, &said);
+    let foreign = |other: usize| -> Vec<String> {
+        let off = |text: &str| content(text).len() >= 2 && is_foreign(text, said);
         let clear = |text: &str| !numbers || !asks_for_measure(text, block.lang);
         let fits = |a: &Asked<'_>| a.answered() && length(a.text) <= room && off(a.text) && clear(a.text);
-        questions(r).into_iter().filter(fits).map(|a| a.text.to_owned()).collect()
+        questions(block, other).into_iter().filter(fits).map(|a| a.text.to_owned()).collect()
     };
     let other_product = |r: &Review| r.meta.group != review.meta.group && r.category == review.category;
-    let others = neighbours(block, at, &review.text, 6, rng, |r| other_product(r) && !foreign(r).is_empty());
-    let other = *pick(rng, &others)?;
-    let asked = foreign(other);
+    let others = neighbours(block, at, &review.text, 6, rng, |i, r| other_product(r) && !foreign(i).is_empty());
+    let &(number, other) = pick(rng, &others)?;
+    let asked = foreign(number);
     let question = pick(rng, &asked)?;
     Some(draft(review, question, either(false)).others([other.meta.raw_id.clone()]))
 }
@@ -133,7 +134,7 @@ pub(super) fn related(block: &Block, at: usize, rng: &mut SplitMix) -> Option<Dr
 /// A46: question -> kind of its answer.
 pub(super) fn kind(block: &Block, at: usize, rng: &mut SplitMix) -> Option<Draft> {
     let kind = |a: Asked<'_>| Some((a.text.to_owned(), answer_kind(a.text, block.lang)? as usize));
-    let asked: Vec<(String, usize)> = questions(block.reviews.get(at)?).into_iter().filter_map(kind).collect();
+    let asked: Vec<(String, usize)> = questions(block, at).into_iter().filter_map(kind).collect();
     let (question, kind) = pick(rng, &asked)?;
     Some(Draft::new("question", question, Answer::Nth(*kind)))
 }
@@ -143,21 +144,24 @@ pub(super) fn kind(block: &Block, at: usize, rng: &mut SplitMix) -> Option<Draft
 pub(super) fn passage(block: &Block, at: usize, rng: &mut SplitMix) -> Option<Draft> {
     let (review, asked) = one(block, at, rng, |a| a.answered() && !content(a.text).is_empty())?;
     let room = (limit(block.lang) - LONGEST) / 3;
-    let fits = |r: &Review| words(&r.text) >= 3 && length(&r.text) <= room && !r.text.contains('\n');
+    let fits = |r: &Review| has_words(&r.text, 3) && length(&r.text) <= room && !r.text.contains('\n');
     if !fits(review) {
         return None;
     }
-    let near = block.reviews.iter().take(at + APART + 1).skip(at.saturating_sub(APART));
-    let refuses = |r: &Review| {
-        questions(r).iter().any(|a| a.answerable == Some(false) && a.text.eq_ignore_ascii_case(asked.text))
+    let near = block.reviews.iter().enumerate().take(at + APART + 1).skip(at.saturating_sub(APART));
+    let refuses = |(other, r): (usize, &Review)| {
+        let asks = r.questions.iter().any(|q| q.text.trim().eq_ignore_ascii_case(asked.text));
+        let same = |a: &Asked<'_>| a.answerable == Some(false) && a.text.eq_ignore_ascii_case(asked.text);
+        asks && questions(block, other).iter().any(same)
     };
-    let mut others: Vec<&Review> = near.filter(|r| fits(r) && refuses(r)).collect();
+    let mut others: Vec<&Review> = near.filter(|&(i, r)| fits(r) && refuses((i, r))).map(|(_, r)| r).collect();
     rng.shuffle(&mut others);
     if others.len() < 2 {
         let other_product = |r: &Review| r.meta.group != review.meta.group && r.category == review.category && fits(r);
         let unasked = |r: &Review| r.questions.iter().all(|q| !q.text.eq_ignore_ascii_case(asked.text));
-        let wanted = |r: &Review| other_product(r) && unasked(r) && is_foreign(asked.text, &content(&r.text));
-        others.extend(neighbours(block, at, asked.text, 2, rng, wanted));
+        let wanted =
+            |i: usize, r: &Review| other_product(r) && unasked(r) && is_foreign(asked.text, block.said(i, content));
+        others.extend(neighbours(block, at, asked.text, 2, rng, wanted).into_iter().map(|(_, r)| r));
     }
     let mut shown: Vec<&Review> = vec![review];
     for other in others {
@@ -201,13 +205,14 @@ impl<'a> Asked<'a> {
     }
 }
 
-/// The questions of a passage, each once, without those whose annotations contradict each other or cannot be trusted.
-fn questions(review: &Review) -> Vec<Asked<'_>> {
+/// The questions of passage `at`, each once, without those whose annotations contradict each other or cannot be trusted.
+fn questions(block: &Block, at: usize) -> Vec<Asked<'_>> {
+    let Some(review) = block.reviews.get(at).filter(|r| !r.questions.is_empty()) else { return Vec::new() };
     let mut found: Vec<Asked<'_>> = Vec::with_capacity(review.questions.len());
     let mut clash: Vec<&str> = Vec::new();
     for question in &review.questions {
         let text = question.text.trim();
-        if words(text) < 2 || length(text) > LONGEST || text.contains('\n') {
+        if !has_words(text, 2) || length(text) > LONGEST || text.contains('\n') {
             continue;
         }
         let spans: Vec<Span> = question.span.into_iter().filter(|s| s.of(&review.text).is_some()).collect();
@@ -232,7 +237,7 @@ fn questions(review: &Review) -> Vec<Asked<'_>> {
             }
         }
     }
-    found.retain(|a| !clash.contains(&a.text) && is_sound(a, review));
+    found.retain(|a| !clash.contains(&a.text) && is_sound(a, block, at));
     for asked in &mut found {
         asked.spans.sort_unstable();
         asked.spans.dedup();
@@ -244,7 +249,7 @@ fn questions(review: &Review) -> Vec<Asked<'_>> {
 /// Whether a question goes with its passage. Where words of a review are marked as the answer, many questions are about
 /// other things: they must share a word with the review, and be answered by two words at least. Of those after a place, a
 /// time or the writer's own reasons hardly any is answered.
-fn is_sound(asked: &Asked<'_>, review: &Review) -> bool {
+fn is_sound(asked: &Asked<'_>, block: &Block, at: usize) -> bool {
     if asked.answer.is_some() || (asked.spans.is_empty() && asked.subjective.is_none()) {
         return true;
     }
@@ -252,9 +257,18 @@ fn is_sound(asked: &Asked<'_>, review: &Review) -> bool {
     if ["where ", "when ", "why do i "].iter().any(|start| lower.starts_with(start)) {
         return false;
     }
-    let marked: Vec<&str> = asked.spans.iter().filter_map(|s| s.of(&review.text)).collect();
-    let short = |span: &&str| words(span) < 2 && !(span.contains(is_han) && length(span) >= 2);
-    asked.answerable != Some(true) || (!marked.iter().any(short) && stated(asked.text, &content(&review.text)).0 > 0)
+    let text = block.reviews.get(at).map_or("", |r| r.text.as_str());
+    let marked: Vec<&str> = asked.spans.iter().filter_map(|s| s.of(text)).collect();
+    let short = |span: &&str| !has_words(span, 2) && !(span.contains(is_han) && length(span) >= 2);
+    if asked.answerable != Some(true) {
+        return true;
+    }
+    let told = |s: &Span| {
+        asked.spans.iter().any(|a| a.start < s.end && s.start < a.end) && {
+            s.of(text).is_some_and(|sentence| stated(asked.text, &content(sentence)).0 > 0)
+        }
+    };
+    !marked.iter().any(short) && (asked.spans.is_empty() || sentences(text).iter().any(told))
 }
 
 /// One of the questions that `wanted` lets pass, where it can be shown with its passage.
@@ -266,7 +280,7 @@ fn one<'a>(
 ) -> Option<(&'a Review, Asked<'a>)> {
     let review = shown(block, at)?;
     let room = limit(block.lang).saturating_sub(length(&review.text));
-    let mut open: Vec<Asked<'_>> = questions(review);
+    let mut open: Vec<Asked<'_>> = questions(block, at);
     open.retain(|a| length(a.text) <= room && wanted(a));
     let drawn = rng.below(open.len());
     (drawn < open.len()).then(|| (review, open.swap_remove(drawn)))

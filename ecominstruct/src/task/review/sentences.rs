@@ -1,16 +1,41 @@
 //! Sentences, clauses and content words of English and Chinese texts, by rule.
 
-use std::collections::BTreeSet;
 use std::sync::LazyLock;
+
+use rustc_hash::FxHashSet;
 
 use crate::instruction::is_han;
 use crate::record::Span;
+use crate::shingle::{distinct, hash_chars, shared};
 
 /// Number of words; two Chinese characters count as one.
 pub(super) fn words(text: &str) -> usize {
-    let han = text.chars().filter(|&c| is_han(c)).count();
-    let spaced = text.split(|c: char| c.is_whitespace() || is_han(c));
-    han / 2 + spaced.filter(|w| w.chars().any(char::is_alphanumeric)).count()
+    count(text, usize::MAX)
+}
+
+/// Whether a text has at least `n` words: looks no further than that.
+pub(super) fn has_words(text: &str, n: usize) -> bool {
+    count(text, n) >= n
+}
+
+/// Words up to `enough`.
+fn count(text: &str, enough: usize) -> usize {
+    let (mut han, mut spaced, mut within) = (0, 0, false);
+    for c in text.chars() {
+        if is_han(c) {
+            han += 1;
+            within = false;
+        } else if c.is_whitespace() {
+            within = false;
+        } else if !within && c.is_alphanumeric() {
+            within = true;
+            spaced += 1;
+        }
+        if han / 2 + spaced >= enough {
+            break;
+        }
+    }
+    han / 2 + spaced
 }
 
 /// The sentences, with their end marks.
@@ -58,38 +83,50 @@ pub(super) fn clauses(text: &str) -> Vec<Span> {
     out
 }
 
-/// What the text is about: its words in lower case without those that any shop text may hold, plural endings cut; for
-/// Chinese, pairs of neighbouring characters.
-pub(super) fn content(text: &str) -> BTreeSet<String> {
-    let lower = text.to_lowercase().replace(['\'', '’'], "");
-    let mut out = BTreeSet::new();
-    for word in lower.split(|c: char| !c.is_alphanumeric() || is_han(c)) {
-        let kept = word.len() >= 3 || word.chars().any(|c| c.is_ascii_digit());
-        if kept && !EVERYWHERE.contains(word) {
-            out.insert(word.strip_suffix('s').filter(|w| w.len() >= 3).unwrap_or(word).to_owned());
+/// What the text is about, as sorted hashes: its words in lower case without those that any shop text may hold, plural
+/// endings cut; for Chinese, pairs of neighbouring characters.
+pub(super) fn content(text: &str) -> Vec<u64> {
+    let mut out = Vec::new();
+    let (mut word, mut last) = (String::new(), ' ');
+    for c in text.chars().filter(|c| !matches!(c, '\'' | '’')).chain([' ']) {
+        let han = is_han(c);
+        if c.is_alphanumeric() && !han {
+            word.extend(c.to_lowercase());
+        } else if !word.is_empty() {
+            let kept = word.len() >= 3 || word.contains(|c: char| c.is_ascii_digit());
+            if kept && !EVERYWHERE.contains(word.as_str()) {
+                out.push(hash_chars(word.strip_suffix('s').filter(|w| w.len() >= 3).unwrap_or(&word).chars()));
+            }
+            word.clear();
         }
+        if is_telling(last) && is_telling(c) {
+            out.push(hash_chars([last, c]));
+        }
+        last = c;
     }
-    let chars: Vec<char> = lower.chars().collect();
-    let told = |c: char| is_han(c) && !"的了是我你他它很也不有在就都和这那吗呢吧啊么什怎个".contains(c);
-    out.extend(chars.windows(2).filter(|w| told(w[0]) && told(w[1])).map(|w| w.iter().collect::<String>()));
-    out
+    distinct(out)
+}
+
+/// A Chinese character that is not among those that any shop text may hold.
+fn is_telling(c: char) -> bool {
+    is_han(c) && !"的了是我你他它很也不有在就都和这那吗呢吧啊么什怎个".contains(c)
 }
 
 /// Whether more than half of what the question is about (for Chinese, all of it) is not in what a passage says.
-pub(super) fn is_foreign(question: &str, said: &BTreeSet<String>) -> bool {
+pub(super) fn is_foreign(question: &str, said: &[u64]) -> bool {
     let (stated, all) = stated(question, said);
     // Pairs of characters across word borders are in no passage.
     if question.contains(is_han) { all > 0 && stated == 0 } else { 2 * stated < all }
 }
 
 /// How much of what the question is about is in what a passage says, and how much there is.
-pub(super) fn stated(question: &str, said: &BTreeSet<String>) -> (usize, usize) {
+pub(super) fn stated(question: &str, said: &[u64]) -> (usize, usize) {
     let about = content(question);
-    (about.intersection(said).count(), about.len())
+    (shared(&about, said), about.len())
 }
 
 /// English words of three letters and more that tell nothing about what a shop text is about.
-static EVERYWHERE: LazyLock<BTreeSet<&str>> = LazyLock::new(|| {
+static EVERYWHERE: LazyLock<FxHashSet<&str>> = LazyLock::new(|| {
     "about absolutely actually after again all also always amazon and any anyone are arent bad because been being \
      believe best better bit bought but buy came can cant come comes could definitely describe did didnt does doesnt \
      doing dont each else even ever every expected feel for from get gets glad going good got great had happy has \
@@ -182,15 +219,16 @@ mod tests {
 
     #[test]
     fn content_leaves_what_the_text_is_about() {
-        let wanted: BTreeSet<String> = ["battery", "charger", "v2"].map(str::to_owned).into();
-        assert_eq!(content("How long do the batterys of this charger's V2 last?").len(), 4);
-        assert!(content("What is the charger of battery V2 like?").is_superset(&wanted));
+        let asked = content("How long do the batterys of this charger's V2 last?");
+        assert_eq!(asked.len(), 4);
+        assert_eq!(shared(&content("Battery V2, charger and charger"), &asked), 3);
         assert!(content("How is the product?").is_empty());
-        assert_eq!(content("电池怎么样"), BTreeSet::from(["电池".to_owned()]));
+        assert_eq!((content("电池怎么样"), content("电池电").len()), (content("电池"), 2));
     }
 
     #[test]
     fn words_count_both_scripts() {
         assert_eq!(words("a 5-star lamp - 红色台灯"), 5);
+        assert_eq!([4, 5, 6].map(|n| has_words("a 5-star lamp - 红色台灯", n)), [true, true, false]);
     }
 }
