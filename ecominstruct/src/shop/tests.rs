@@ -52,7 +52,7 @@ fn records_hold_up_and_no_text_is_said_twice() {
             assert!(ids.insert(&record.meta().raw_id), "{record:?}");
             assert!(record.meta().raw_id.starts_with(source(lang)) && record.meta().group.starts_with("product-"));
             assert!(!said(record).contains(['{', '}', '|']), "{record:?}");
-            *counts.entry(std::mem::discriminant(record)).or_insert(0usize) += 1;
+            *counts.entry(record.meta().raw_id.split(':').next().unwrap()).or_insert(0usize) += 1;
         }
         assert_eq!(counts.len(), 4);
         assert!(counts.values().all(|&n| n >= 500), "{counts:?}");
@@ -162,5 +162,5 @@ fn the_shop_feeds_most_tasks() {
     let manifest = built(&recipe, dir.path());
     let without: Vec<&str> =
         tasks().iter().map(|t| t.id).filter(|id| manifest.units.iter().all(|u| u.task != *id || u.made == 0)).collect();
-    assert!(without.len() <= 20, "{without:?}");
+    assert!(without.len() <= 19, "{without:?}");
 }
