@@ -260,10 +260,18 @@ impl Manifest {
         for task in tasks() {
             let made: usize = units.iter().filter(|u| u.task == task.id).map(|u| u.made).sum();
             let kept: usize = units.iter().filter(|u| u.task == task.id).map(|u| u.kept).sum();
+            let skips = recipe.source.iter().filter(|s| s.skip.iter().any(|id| id == task.id));
+            let skips: Vec<&str> = skips.map(|s| s.name.as_str()).collect();
             let why = match task.draft {
                 Make::Never(why) => why.to_owned(),
                 Make::From(_) if kept > 0 => continue,
                 Make::From(_) if !recipe.trains(task) => "left out by the recipe".to_owned(),
+                Make::From(_) if made == 0 && !skips.is_empty() => {
+                    format!(
+                        "skipped by the recipe for {}; no other source has the annotation it needs",
+                        skips.join(", ")
+                    )
+                }
                 Make::From(_) if made == 0 => "no source has the annotation it needs".to_owned(),
                 Make::From(_) => {
                     format!("{made} instructions were made; the gate or the floor of {} left none", recipe.floor)
