@@ -60,7 +60,11 @@ pub(super) fn read(file: &RawFile, rows: &mut Rows<'_>) -> io::Result<()> {
 
 /// Whether a category says what is judged: nobody could tell an overall judgement from one of use, and gifts have no price.
 fn is_telling(category: &str, words: &str) -> bool {
-    !matches!(category, "整体" | "使用体验") && !(category == "价格" && words.contains(['赠', '送', '礼']))
+    match category {
+        "整体" | "使用体验" => false,
+        "价格" => !words.contains(['赠', '送', '礼']),
+        _ => true,
+    }
 }
 
 fn labels(file: &RawFile, rows: &mut Rows<'_>) -> io::Result<BTreeMap<String, Vec<Label>>> {

@@ -116,7 +116,11 @@ mod tests {
         let (found, report) = reviews(read_womens, "womens_clothing_reviews/a.csv", &text);
         let review = &found[0];
         assert_eq!((review.text.as_str(), review.headline.as_deref(), review.stars), ("Soft, warm", None, Some(4)));
-        assert_eq!((review.polarity, review.helpful), (Some(Polarity::Positive), Some(3)));
+        assert_eq!((review.polarity, review.helpful), (None, Some(3)));
+        let clear: Vec<_> = [(5, true), (5, false), (4, true), (3, true), (2, false), (1, true)]
+            .map(|r| clear_polarity(r.0, r.1))
+            .into();
+        assert_eq!(clear, [Some(Polarity::Positive), None, None, None, Some(Polarity::Negative), None]);
         let told: Vec<_> = (1..=5).map(polarity).collect();
         let [blame, praise] = [Polarity::Negative, Polarity::Positive];
         assert_eq!(told, [blame, blame, Polarity::Neutral, praise, praise]);
