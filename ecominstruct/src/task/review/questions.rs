@@ -259,7 +259,7 @@ fn is_sound(asked: &Asked<'_>, block: &Block, at: usize) -> bool {
     }
     let text = block.reviews.get(at).map_or("", |r| r.text.as_str());
     let marked: Vec<&str> = asked.spans.iter().filter_map(|s| s.of(text)).collect();
-    let short = |span: &&str| !has_words(span, 2) && !(span.contains(is_han) && length(span) >= 2);
+    let short = |span: &&str| !(has_words(span, 2) || (span.contains(is_han) && length(span) >= 2));
     if asked.answerable != Some(true) {
         return true;
     }
