@@ -83,6 +83,7 @@ pub fn catalogue() -> Block {
             attribute("color", &color),
             attribute("material", &stuff),
             attribute("model number", &code),
+            attribute("power", &format!("{}W", 10 + n / 2)),
             attribute("warranty", ["two years", "lifelong", "half a year"][n % 3]),
             attribute("origin", ["Tallinn", "Lisbon"][n % 2]),
         ];
