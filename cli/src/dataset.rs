@@ -105,6 +105,9 @@ fn run_check(path: &Path, details: bool, as_json: bool) -> anyhow::Result<u8> {
         Err(_) => 0,
     };
     let mut progress = Progress::new("checking", 0, total);
+    if path.join("train.parquet").is_file() {
+        training_file(path)?;
+    }
     let report = check::check(path, &mut |rows| progress.at(rows as u64, "rows"))?;
     progress.finish();
     let mut out = String::new();

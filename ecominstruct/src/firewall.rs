@@ -164,7 +164,11 @@ impl Firewall {
     /// Holds out what an instruction shows.
     pub fn add_row(&mut self, row: &Instruction) {
         for text in shown(row) {
-            self.add(text);
+            // However short, the whole of a question must not come twice.
+            if !self.add(text) {
+                let (hash, letters) = hash_letters(text);
+                self.exact.extend((letters > 0).then_some(hash));
+            }
         }
     }
 
@@ -377,6 +381,16 @@ mod tests {
         assert_eq!(wall.len(), 2);
         assert_eq!(wall.check("The lamp on my desk is fine and I read by the window"), None);
         assert_eq!(Firewall::new().check(EN), None);
+    }
+
+    #[test]
+    fn whole_questions_do_not_come_twice_however_short() {
+        let mut wall = Firewall::new();
+        for input in ["好评", "", "blue saw"] {
+            wall.add_row(&Instruction { task: "F12".into(), input: input.into(), ..Instruction::default() });
+        }
+        assert_eq!([wall.check("好评！"), wall.check("Blue  SAW")], [Some(Hit::Exact); 2]);
+        assert_eq!([wall.check("好评很多"), wall.check("a blue saw"), wall.check("!?")], [None; 3]);
     }
 
     #[test]

@@ -234,8 +234,39 @@ fn an_earlier_build_is_replaced_only_where_asked() {
     let before = tree(dir);
     ecom(dir, "data build market.toml --output data").refused(2, "data is not empty: replace it with --overwrite");
     assert_eq!(tree(dir), before);
+    // Not a build: the notes stay. Nor is what is read from.
+    ecom(dir, "data build market.toml --output data --overwrite").refused(2, "a folder without manifest.json");
+    assert_eq!(tree(dir), before);
+    fs::remove_file(dir.join("data/notes.txt")).unwrap();
+    ecom(dir, "data build market.toml --output data").ok();
+    fs::copy(dir.join("market.toml"), dir.join("data/market.toml")).unwrap();
+    ecom(dir, "data build data/market.toml --data . --output data --overwrite").refused(2, "is read from");
+    fs::write(dir.join("data/left.txt"), "of an earlier build").unwrap();
     ecom(dir, "data build market.toml --output data --overwrite").ok();
-    assert!(dir.join("data/manifest.json").is_file() && !dir.join("data/notes.txt").exists());
+    assert!(dir.join("data/manifest.json").is_file() && !dir.join("data/left.txt").exists());
+}
+
+#[test]
+fn ids_that_stand_for_two_things_are_bad_rows() {
+    let dir = market();
+    let dir = dir.path();
+    for part in ["a", "b"] {
+        fs::create_dir(dir.join(part)).unwrap();
+        let row = |n: usize| json!({ "body": format!("The {part} lamp number {n} is fine for us."), "rate": 5 - 4 * (n % 2) });
+        fs::write(dir.join(part).join("r.jsonl"), lines(&(0..200).map(row).collect::<Vec<_>>())).unwrap();
+    }
+    edit(dir, "[\"reviews.jsonl\"]", "[\"a/r.jsonl\", \"b/r.jsonl\"]");
+    let sku = fs::read_to_string(dir.join("products.csv")).unwrap();
+    let (header, row) = (sku.lines().next().unwrap(), sku.lines().nth(1).unwrap());
+    let other = row.replacen(row.split(',').nth(1).unwrap(), "Another name", 1);
+    fs::write(dir.join("products.csv"), format!("{}\n{other}\n", sku.trim_end())).unwrap();
+    assert!(header.starts_with("sku,name"), "{header}");
+    ecom(dir, "data build market.toml --output data").ok();
+    let manifest = read_json(&dir.join("data/manifest.json"));
+    let of = |name: &str| manifest["sources"].as_array().unwrap().iter().find(|s| s["name"] == name).unwrap().clone();
+    assert_eq!((of("guestbook")["records"].as_u64(), of("guestbook")["bad_rows"].as_u64()), (Some(400), Some(0)));
+    assert_eq!(of("stall")["bad_rows"], 1);
+    assert!(of("stall")["first_bad_rows"][0].as_str().unwrap().contains("is there already, with another text"));
 }
 
 #[test]

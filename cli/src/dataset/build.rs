@@ -90,6 +90,9 @@ pub fn run(args: &BuildArgs) -> anyhow::Result<()> {
     if taken && !args.overwrite {
         bail!("{} is not empty: replace it with --overwrite, or name another --output", args.output.display());
     }
+    if taken {
+        replaceable(&args.output, args.recipe.as_deref(), &read.recipe)?;
+    }
     let output = match args.format {
         Form::Instruct => Output::Instruct,
         Form::Alpaca => Output::Alpaca,
@@ -108,6 +111,23 @@ pub fn run(args: &BuildArgs) -> anyhow::Result<()> {
     let seconds = started.elapsed().as_secs_f64();
     say(&format!("{}: {:.0} instructions a second ({seconds:.0} s)", args.output.display(), made(&manifest) / seconds));
     Ok(std::io::stdout().write_all(summary(&manifest).as_bytes())?)
+}
+
+/// Whether a folder is an earlier build that holds nothing else: no recipe, no data to read.
+fn replaceable(output: &Path, file: Option<&Path>, recipe: &Recipe) -> anyhow::Result<()> {
+    if !output.join("manifest.json").is_file() {
+        bail!("{}: wanted an earlier build to replace, found a folder without manifest.json", output.display());
+    }
+    let output = output.canonicalize()?;
+    let read = file.into_iter().chain([recipe.raw.as_path()]);
+    let read = read.chain(recipe.evaluation.iter().map(PathBuf::as_path));
+    let read = read.chain(recipe.source.iter().flat_map(|s| &s.files).map(PathBuf::as_path));
+    for path in read {
+        if path.canonicalize().is_ok_and(|path| path.starts_with(&output)) {
+            bail!("{} would be replaced, and is read from: name another --output", path.display());
+        }
+    }
+    Ok(())
 }
 
 /// Builds the demo shop of a seed into the folder `output`, in the place of what is there.

@@ -15,7 +15,7 @@ use super::unit::{Ticket, Unit, balance};
 use super::{BuildError, Faults, Written};
 use crate::eval_set;
 use crate::firewall::Firewall;
-use crate::instruction::{DataType, Instruction};
+use crate::instruction::{DataType, Instruction, Lang};
 use crate::record::{Dialogue, Product, Query, Review};
 use crate::task::Task;
 use crate::task::block::Block;
@@ -70,7 +70,8 @@ pub(super) fn texts(block: &Block, dtype: DataType, at: usize) -> Vec<String> {
         let mut all = vec![p.title.clone()];
         all.extend(p.description.clone());
         all.extend(p.short_title.clone());
-        if p.attributes.len() > 1 {
+        // "brand: X; color: blue; size: M" is true of many products.
+        if p.attributes.len() >= 6 {
             all.push(p.attributes.iter().map(|a| format!("{}: {}", a.name, a.value)).collect::<Vec<_>>().join("; "));
         }
         all
@@ -164,7 +165,8 @@ impl<'a> HeldSet<'a> {
                 let draft = maker.draft(task, block, name, at)?;
                 maker.word(task, &draft, block, (meta, name), (String::new(), 0), Paraphrases::HeldOut)
             });
-            lists[1].extend(again.map(|m| named(m.instruction)));
+            // Chinese prompts have no held-out wording.
+            lists[1].extend(again.map(|m| named(m.instruction)).filter(|row| row.prompt_lang == Lang::En));
             lists[0].push(named(m.instruction));
         }
         Ok(Self { recipe: held, task, unit, format, rows: lists })

@@ -164,8 +164,13 @@ pub fn build(
     let wanted: usize = build.units.iter().map(Unit::quota).sum();
     if wanted == 0 {
         let read: usize = entries.iter().map(|e: &SourceEntry| e.records).sum();
+        let (bad, walled): (usize, usize) =
+            entries.iter().fold((0, 0), |(b, w), e| (b + e.bad_rows, w + e.walled.values().sum::<usize>()));
+        let first =
+            entries.iter().flat_map(|e| &e.first_bad_rows).next().map_or(String::new(), |b| format!(", first {b}"));
         let what = format!(
-            "{read} records of {} sources were read; no unit reached the floor of {}",
+            "{read} records of {} sources were read, {bad} rows were bad{first}; the firewall left {walled} out; no unit reached \
+             the floor of {}",
             sources.len(),
             recipe.floor
         );

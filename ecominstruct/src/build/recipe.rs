@@ -289,8 +289,12 @@ impl Recipe {
             }
             sources.push(match (source.mapping, adapters().iter().find(|a| a.name == source.name)) {
                 (Some(mapping), _) => {
+                    let last =
+                        |path: &PathBuf| path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
                     let file = |path: &PathBuf| {
-                        let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+                        let same = source.files.iter().filter(|other| last(other) == last(path)).count();
+                        // Ids hold the file's name: two files of one name go by their folders too.
+                        let name = if same > 1 { path.to_string_lossy().replace('\\', "/") } else { last(path) };
                         let name = format!("{}/{}", source.name, name.strip_suffix(".gz").unwrap_or(&name));
                         RawFile { path: path.clone(), name, split: Split::Train }
                     };

@@ -36,7 +36,7 @@ pub fn trace(recipe: &Recipe, folder: &Path, id: &str) -> Result<String, BuildEr
     let sources = recipe.sources()?;
     let source = sources
         .iter()
-        .find(|s| raw_id.strip_prefix(&s.name).is_some_and(|rest| rest.starts_with('/')))
+        .find(|s| raw_id.strip_prefix(&s.name).is_some_and(|rest| rest.starts_with(['/', '#'])))
         .ok_or_else(|| wrong(format!("no source of the recipe has the raw row {raw_id:?}")))?;
     let mut out = format!("{id}\n\nsource {}: licence {}\n", source.name, source.licence);
     let mut records = Vec::new();

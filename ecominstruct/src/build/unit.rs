@@ -184,6 +184,8 @@ impl Unit {
         let roots: f64 = sizes.iter().map(|&n| (n as f64).sqrt()).sum();
         let none = self.classes.get(NONE).map_or(0, |c| c.keys.len());
         let limit = |name: &str, n: usize| match number {
+            // A question with one answer teaches nothing.
+            1 if labelled => 0,
             0 | 1 => n,
             2 if labelled => least,
             3..=12 if labelled => n.min(ratio),
@@ -308,9 +310,18 @@ fn groups(
         let of = |u: &Unit| u.source == source;
         lower(&of, part(&of), recipe.shares.source.max(1.0 / sources.max(1) as f64));
     }
+    // Where the paradigms that are there could not fill the whole, each may have more.
+    let limit = |most: f64| (most * 1.15).min(1.0);
+    let there = |name: &str| units.iter().zip(available).any(|(u, &n)| n > 0 && u.task.paradigm.name() == name);
+    let named = |name: &str| recipe.shares.paradigm.get(name).copied();
+    let reach: f64 = ["CLS", "EXT", "GEN", "OTH"]
+        .into_iter()
+        .filter(|name| there(name))
+        .map(|name| limit(named(name).unwrap_or(1.0)))
+        .sum();
     for (name, &most) in &recipe.shares.paradigm {
         let of = |u: &Unit| u.task.paradigm.name() == name;
-        lower(&of, part(&of), (most * 1.15).min(1.0));
+        lower(&of, part(&of), (limit(most) / reach.clamp(1e-9, 1.0)).min(1.0));
     }
     // A data type that has too little gets all it has; the others share the rest.
     let types: BTreeSet<_> = units.iter().map(|u| u.task.dtype).collect();
