@@ -222,7 +222,7 @@ fn data_comes_in_other_forms() {
     let parquet = fs::read(dir.join("table/train.parquet")).unwrap();
     assert!(parquet.starts_with(b"PAR1") && parquet.ends_with(b"PAR1"));
     ecom(dir, "data stats table").refused(2, "found train.parquet");
-    ecom(dir, "data check table").ok();
+    ecom(dir, "data check table").refused(2, "found train.parquet");
 }
 
 #[test]

@@ -191,7 +191,8 @@ impl Tally {
         let (mut faults, mut detail) = (Faults::default(), Vec::new());
         for (key, unit) in &self.units {
             let (wrong, largest) = unit.balance();
-            if let Some(what) = wrong {
+            // In other words only those with an English prompt come again.
+            if let Some(what) = wrong.filter(|_| key.part != Part::Paraphrase) {
                 faults.add(format!("{key}: {what}"));
             }
             if let Some(share) = largest {
