@@ -38,7 +38,8 @@ const SAME_KEY: usize = 8;
 /// Lower bits of a slot: the text's number, from 1 on; 0 is an empty slot. The upper 6 are of the key.
 const NUMBER: u32 = (1 << 26) - 1;
 
-type Signature = [u8; SIGNATURE];
+/// What two texts are compared by.
+pub(crate) type Signature = [u8; SIGNATURE];
 
 impl Default for Dedup {
     fn default() -> Self {
@@ -67,7 +68,12 @@ impl Dedup {
     /// Whether `text` is new: no earlier new one is near it. Case, width, white space, punctuation and symbols do not
     /// count; a text without letters or digits is always new. Texts beyond 67 million are compared with those only.
     pub fn insert_near(&mut self, text: &str) -> bool {
-        let Some(signature) = self.signature(text) else { return true };
+        self.insert(self.signature(text))
+    }
+
+    /// [`Dedup::insert_near`] of the text that gave this signature.
+    pub(crate) fn insert(&mut self, signature: Option<Signature>) -> bool {
+        let Some(signature) = signature else { return true };
         if (0..BANDS).any(|band| self.seen(&signature, band)) {
             return false;
         }
@@ -87,7 +93,7 @@ impl Dedup {
     }
 
     /// `None` for a text without units. A text too short for a run is one run itself.
-    fn signature(&self, text: &str) -> Option<Signature> {
+    pub(crate) fn signature(&self, text: &str) -> Option<Signature> {
         let lang = Lang::detect(text);
         let units = Folded::new(text, lang).units;
         let run = if lang == Lang::En { 3 } else { 5 };

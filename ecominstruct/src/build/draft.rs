@@ -1,6 +1,6 @@
 //! From the records of a block to instructions: which tasks a row feeds, their drafts, words and tickets.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::heldout::texts;
@@ -9,8 +9,9 @@ use super::source::hash;
 use super::unit::{NONE, Sides, Ticket, Unit};
 use super::{Output, tokens};
 use crate::firewall::{Firewall, Hit};
-use crate::instruction::{DataType, Instruction, Kind};
+use crate::instruction::{DataType, Instruction, Kind, Paradigm};
 use crate::record::Meta;
+use crate::shingle::distinct;
 use crate::splitmix::SplitMix;
 use crate::task::block::Block;
 use crate::task::{Answer, Draft, GateKind, Make, Task};
@@ -39,7 +40,16 @@ pub(super) struct Made {
     /// What the firewall says about the text shown.
     pub(super) hit: Option<Hit>,
     /// Format of question and answer, to tell whether a held-out format was trained.
-    pub(super) format: String,
+    pub(super) format: Format,
+    /// Hashes of the labels to choose from.
+    pub(super) labels: Vec<u64>,
+}
+
+impl Made {
+    /// Lets the texts go that are in the line already.
+    pub(super) fn forget(&mut self) {
+        self.instruction = Instruction::default();
+    }
 }
 
 /// What records of each type there are in a block, as one list of numbers.
@@ -103,11 +113,11 @@ impl<'a> Maker<'a> {
         let mut made = Vec::new();
         for view in 0..views(block, dtype, at) {
             let name = if view == 0 { meta.raw_id.clone() } else { format!("{}~{view}", meta.raw_id) };
-            let mut order: Vec<(u64, &'static Task)> =
-                open().map(|&t| (hash(&[t.id, &name]) ^ self.recipe.seed, t)).collect();
-            order.sort_by_key(|&(h, t)| (t.kind() != Kind::Final, h));
+            let mut order: Vec<(bool, u64, &'static Task)> =
+                open().map(|&t| (t.kind() == Kind::Atomic, hash(&[t.id, &name]) ^ self.recipe.seed, t)).collect();
+            order.sort_by_key(|&(atomic, hash, _)| (atomic, hash));
             let mut atomic = 0;
-            for (_, task) in order {
+            for (_, _, task) in order {
                 if task.kind() == Kind::Atomic && atomic == self.recipe.atomic_per_row {
                     break;
                 }
@@ -166,7 +176,9 @@ impl<'a> Maker<'a> {
         let ticket = Ticket { key, class, sides: sides(task, draft), tokens: n + answer };
         let order = SplitMix::stream(!self.recipe.seed, hash(&["order", &instruction.id])).next_u64();
         let format = format(task, draft);
-        Some(Made { task, ticket, order, sameness, instruction, line: Vec::new(), hit: None, format })
+        let labelled = task.paradigm == Paradigm::Cls;
+        let labels = instruction.candidates.iter().filter(|_| labelled).map(|label| hash(&[label])).collect();
+        Some(Made { task, ticket, order, sameness, instruction, line: Vec::new(), hit: None, format, labels })
     }
 
     /// Asks the firewall, and writes the line where it says nothing. `passed` are texts that it was asked about before.
@@ -231,8 +243,22 @@ fn sides(task: &Task, draft: &Draft) -> Option<Sides> {
     }
 }
 
-/// Paradigm, kind of answer, and the parts of the input.
-fn format(task: &Task, draft: &Draft) -> String {
+/// The form of a question and its answer, whatever they are about.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Format {
+    paradigm: Paradigm,
+    answer: &'static str,
+    /// Parts of the input, sorted, each once.
+    parts: Vec<&'static str>,
+}
+
+impl std::fmt::Display for Format {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {} about {}", self.paradigm.name(), self.answer, self.parts.join(" + "))
+    }
+}
+
+fn format(task: &Task, draft: &Draft) -> Format {
     let answer = match &draft.answer {
         Answer::Nth(_) | Answer::NthOfThree(_) => "one of fixed words",
         Answer::Labels(_) => "labels",
@@ -241,8 +267,7 @@ fn format(task: &Task, draft: &Draft) -> String {
         Answer::Entities(_) => "typed lines",
         Answer::Text(_) => "text",
     };
-    let parts: BTreeSet<&str> = draft.input.iter().map(|p| p.0).collect();
-    format!("{} {answer} about {}", task.paradigm.name(), parts.into_iter().collect::<Vec<_>>().join(" + "))
+    Format { paradigm: task.paradigm, answer, parts: distinct(draft.input.iter().map(|p| p.0)) }
 }
 
 /// Gives each instruction of a unit the answer of another one of it: the control that teaches formats without sense.

@@ -1,12 +1,13 @@
 //! The builder's own held-out sets: made before anything is trained on, and walled off from it.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
 use rayon::prelude::*;
 
-use super::draft::{Made, Maker, meta, rows};
+use super::draft::{Format, Made, Maker, meta, rows};
 use super::manifest::FileEntry;
 use super::output::Output;
 use super::recipe::{self, Recipe, Source};
@@ -16,7 +17,7 @@ use super::{BuildError, Faults, Written};
 use crate::eval_set;
 use crate::firewall::Firewall;
 use crate::instruction::{DataType, Instruction, Lang};
-use crate::record::{Dialogue, Product, Query, Review};
+use crate::record::Dialogue;
 use crate::task::Task;
 use crate::task::block::Block;
 use crate::wording::Paraphrases;
@@ -65,31 +66,28 @@ pub(super) fn wall_off(firewall: &mut Firewall, set: &eval_set::EvalSet) {
 }
 
 /// The texts of a record that must not be held-out ones.
-pub(super) fn texts(block: &Block, dtype: DataType, at: usize) -> Vec<String> {
-    let product = |p: &Product| {
-        let mut all = vec![p.title.clone()];
-        all.extend(p.description.clone());
-        all.extend(p.short_title.clone());
-        // "brand: X; color: blue; size: M" is true of many products.
-        if p.attributes.len() >= 6 {
-            all.push(p.attributes.iter().map(|a| format!("{}: {}", a.name, a.value)).collect::<Vec<_>>().join("; "));
-        }
-        all
-    };
-    let review = |r: &Review| {
-        let mut all = vec![r.text.clone()];
-        all.extend(r.headline.clone());
-        all.extend(r.questions.iter().map(|q| q.text.clone()));
-        all
-    };
-    let list = match dtype {
-        DataType::Product => block.products.get(at).map(product),
-        DataType::Review => block.reviews.get(at).map(review),
-        DataType::Dialogue => block.dialogues.get(at).map(|d| vec![spoken(d)]),
-        DataType::Query => block.queries.get(at).map(|q: &Query| vec![q.text.clone()]),
-    };
-    let mut list = list.unwrap_or_default();
-    list.retain(|t| !t.is_empty());
+pub(super) fn texts(block: &Block, dtype: DataType, at: usize) -> Vec<Cow<'_, str>> {
+    let mut list: Vec<Cow<'_, str>> = Vec::with_capacity(4);
+    match dtype {
+        DataType::Product => block.products.get(at).into_iter().for_each(|p| {
+            list.push(p.title.as_str().into());
+            list.extend(p.description.as_deref().map(Cow::from));
+            list.extend(p.short_title.as_deref().map(Cow::from));
+            // "brand: X; color: blue; size: M" is true of many products.
+            if p.attributes.len() >= 6 {
+                let sheet: Vec<String> = p.attributes.iter().map(|a| format!("{}: {}", a.name, a.value)).collect();
+                list.push(sheet.join("; ").into());
+            }
+        }),
+        DataType::Review => block.reviews.get(at).into_iter().for_each(|r| {
+            list.push(r.text.as_str().into());
+            list.extend(r.headline.as_deref().map(Cow::from));
+            list.extend(r.questions.iter().map(|q| Cow::from(q.text.as_str())));
+        }),
+        DataType::Dialogue => list.extend(block.dialogues.get(at).map(|d| Cow::from(spoken(d)))),
+        DataType::Query => list.extend(block.queries.get(at).map(|q| Cow::from(q.text.as_str()))),
+    }
+    list.retain(|text| !text.is_empty());
     list
 }
 
@@ -103,7 +101,7 @@ pub(super) struct HeldSet<'a> {
     pub recipe: &'a recipe::HeldOut,
     pub task: &'static Task,
     pub unit: Unit,
-    pub format: String,
+    pub format: Format,
     /// The items in the trained wordings, and in the held-out one.
     pub rows: [Vec<Instruction>; 2],
 }

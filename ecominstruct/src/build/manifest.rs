@@ -1,6 +1,6 @@
 //! The manifest of a build (JSON) and its data card (Markdown).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::io;
@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::heldout::HeldSet;
 use super::recipe::{Recipe, Source};
+use super::source::hash;
 use super::unit::Unit;
 use super::{BuildError, Counts, Faults};
 use crate::baseline::{self, Policy};
@@ -17,6 +18,7 @@ use crate::eval_set::from_instructions;
 use crate::gate::Verdict;
 use crate::instruction::{Kind, Lang, Paradigm};
 use crate::score;
+use crate::shingle::Plain;
 use crate::task::{Make, tasks};
 use crate::wording::Wording;
 
@@ -198,7 +200,7 @@ impl HeldOutEntry {
         recipe: &Recipe,
         set: &HeldSet<'_>,
         format_seen: bool,
-        labels: &BTreeMap<String, std::collections::BTreeSet<String>>,
+        labels: &HashSet<u64, Plain>,
     ) -> Result<Self, BuildError> {
         let HeldSet { recipe: held, task, unit, rows: [rows, _], .. } = set;
         let sets = from_instructions(rows)?;
@@ -223,8 +225,7 @@ impl HeldOutEntry {
             (false, true) => "unseen rows",
         };
         let own: std::collections::BTreeSet<&String> = rows.iter().flat_map(|r| &r.candidates).collect();
-        let trained = labels.get(task.paradigm.name());
-        let known = own.iter().filter(|l| trained.is_some_and(|t| t.contains(**l))).count();
+        let known = own.iter().filter(|l| labels.contains(&hash(&[l]))).count();
         Ok(Self {
             name: held.name.clone(),
             task: held.task.clone(),

@@ -13,6 +13,7 @@ mod heldout;
 pub mod manifest;
 pub mod output;
 pub mod recipe;
+mod sieve;
 mod source;
 mod spool;
 #[cfg(test)]
@@ -20,27 +21,29 @@ mod tests;
 pub mod trace;
 mod unit;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::fs::{self, File};
+use std::collections::{BTreeMap, HashSet};
+use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use std::sync::mpsc::sync_channel;
 
 use rayon::prelude::*;
+use rustc_hash::{FxHashMap, FxHashSet};
 use sha2::{Digest, Sha256};
 
-use self::draft::{Made, Maker, rows, shuffle};
-use self::heldout::{HeldSet, heldout_blocks, spoken, texts, wall_off};
+use self::draft::{Format, Made, Maker, rows, shuffle};
+use self::heldout::{HeldSet, heldout_blocks, wall_off};
 use self::manifest::{FileEntry, HeldOutEntry, Manifest, SourceEntry, UnitEntry};
 use self::recipe::{Recipe, Source};
+use self::sieve::Sieve;
 use self::source::{Border, blocks};
 use self::spool::{Entry, Spool};
 use self::unit::{Ticket, Unit, balance};
 use crate::dedup::Dedup;
 use crate::eval_set;
-use crate::firewall::{Firewall, Hit};
+use crate::firewall::Firewall;
 use crate::instruction::{Lang, is_han};
-use crate::record::{Dialogue, Review};
+use crate::shingle::Plain;
 use crate::task::Task;
 use crate::task::block::Block;
 use crate::wording::Paraphrases;
@@ -146,12 +149,12 @@ pub fn build(
         units: Vec::new(),
         places: BTreeMap::new(),
         spool: Spool::create(&folder.join(".spool")).map_err(|e| BuildError::io(folder, e))?,
-        same: HashSet::new(),
-        keys: HashSet::new(),
+        same: HashSet::default(),
+        keys: HashSet::default(),
         dedup: Dedup::new(),
         counts: Counts::default(),
-        formats: BTreeMap::new(),
-        labels: BTreeMap::new(),
+        formats: FxHashSet::default(),
+        labels: HashSet::default(),
     };
     let mut entries = Vec::with_capacity(sources.len());
     for (at, (source, border)) in sources.iter().zip(&borders).enumerate() {
@@ -181,7 +184,7 @@ pub fn build(
     let mut entries_held = Vec::with_capacity(sets.len());
     for set in &sets {
         files.extend(set.write(folder)?);
-        entries_held.push(HeldOutEntry::new(recipe, set, formats.contains_key(&set.format), &labels)?);
+        entries_held.push(HeldOutEntry::new(recipe, set, formats.contains(&set.format), &labels)?);
     }
     let mut unit_entries: Vec<UnitEntry> =
         units.iter().map(|u| UnitEntry::new(u, &sources[u.source].name, recipe)).collect();
@@ -206,116 +209,93 @@ struct Build<'a> {
     units: Vec<Unit>,
     places: BTreeMap<(&'static str, usize, Lang), usize>,
     spool: Spool,
-    same: HashSet<u64>,
-    keys: HashSet<u64>,
+    same: HashSet<u64, Plain>,
+    keys: HashSet<u64, Plain>,
     dedup: Dedup,
     counts: Counts,
-    formats: BTreeMap<String, usize>,
-    labels: BTreeMap<String, BTreeSet<String>>,
+    formats: FxHashSet<Format>,
+    /// Hashes of all labels to choose from.
+    labels: HashSet<u64, Plain>,
 }
 
 impl Build<'_> {
     /// Reads one source and makes its instructions; a thread reads ahead.
     fn source(&mut self, at: usize, source: &Source, border: &Border) -> Result<SourceEntry, BuildError> {
         let mut entry = SourceEntry::new(source);
+        let mut sieve = Sieve {
+            firewall: self.maker.firewall,
+            dedup: self.recipe.deduplicate.then(|| std::mem::take(&mut self.dedup)),
+            walled: BTreeMap::new(),
+            repeated: 0,
+        };
         std::thread::scope(|scope| {
             let (sender, blocks_read) = sync_channel::<Block>(1);
+            let sieve = &mut sieve;
             let reader = scope.spawn(move || {
                 let mut faults = Faults::default();
-                let read = blocks(source, border, false, &mut faults, &mut |block| sender.send(block).is_ok());
+                let read =
+                    blocks(source, border, false, &mut faults, &mut |block| sender.send(sieve.sift(block)).is_ok());
                 read.map(|()| faults)
             });
-            let mut result = Ok(());
-            for block in &blocks_read {
-                result = self.block(at, block, &mut entry);
-                if result.is_err() {
-                    break;
-                }
-            }
+            let result = blocks_read.iter().try_for_each(|block| self.block(at, &block));
             drop(blocks_read);
             let read = reader.join().unwrap_or_else(|_| {
                 Err(BuildError::Io { path: source.name.clone(), source: io::Error::other("the reading thread ended") })
             });
             result?;
             entry.faults(read?);
-            Ok(entry)
-        })
+            Ok::<(), BuildError>(())
+        })?;
+        self.dedup = sieve.dedup.unwrap_or_default();
+        (entry.walled, entry.repeated) = (sieve.walled, sieve.repeated);
+        Ok(entry)
     }
 
-    /// Takes out what the firewall or the duplicates forbid, and makes the instructions of the rest.
-    fn block(&mut self, source: usize, block: Block, entry: &mut SourceEntry) -> Result<(), BuildError> {
-        let block = self.sift(block, entry);
-        for (dtype, range) in rows(&block) {
-            let all: Vec<usize> = range.collect();
-            for chunk in all.chunks(CHUNK) {
-                let (maker, units, places) = (self.maker, &self.units, &self.places);
-                let cap = self.recipe.cap;
-                let wants = |task: &Task, class: &str, key: u64| {
-                    let place = places.get(&(task.id, source, block.lang));
-                    place.is_none_or(|&u| units.get(u).is_none_or(|unit| unit.wants(class, key, cap)))
-                };
-                let made: Vec<Vec<Made>> =
-                    chunk.par_iter().map(|&at| maker.row(&block, dtype, at, &wants, Paraphrases::Train)).collect();
-                self.take(source, block.lang, made.into_iter().flatten().collect())?;
-            }
+    /// Makes the instructions of a block: while those of one chunk are filed, the next ones are made.
+    fn block(&mut self, source: usize, block: &Block) -> Result<(), BuildError> {
+        let chunks = rows(block).into_iter().flat_map(|(dtype, rows)| {
+            let end = rows.end;
+            rows.step_by(CHUNK).map(move |start| (dtype, start..end.min(start + CHUNK)))
+        });
+        let mut waiting = Vec::new();
+        for (dtype, rows) in chunks {
+            let limits = self.limits(source, block.lang);
+            let wants = |task: &Task, class: &str, key: u64| {
+                let limit = limits.get(task.id).and_then(|classes| classes.get(class));
+                limit.is_none_or(|&limit| key <= limit)
+            };
+            let (maker, shuffled) = (self.maker, self.recipe.tasks.shuffle_atomic);
+            let mut made: Vec<Vec<Made>> = Vec::new();
+            let mut filed = Ok(());
+            rayon::in_place_scope(|scope| {
+                scope.spawn(|_| {
+                    let row = |at| {
+                        let mut made = maker.row(block, dtype, at, &wants, Paraphrases::Train);
+                        if !shuffled {
+                            made.iter_mut().for_each(Made::forget);
+                        }
+                        made
+                    };
+                    made = rows.into_par_iter().map(row).collect();
+                });
+                filed = self.take(source, block.lang, std::mem::take(&mut waiting));
+            });
+            filed?;
+            waiting = made;
         }
-        Ok(())
+        self.take(source, block.lang, waiting)
     }
 
-    fn sift(&mut self, block: Block, entry: &mut SourceEntry) -> Block {
-        let firewall = self.maker.firewall;
-        let hits: Vec<Vec<Option<Hit>>> = rows(&block)
-            .into_iter()
-            .map(|(dtype, range)| {
-                range
-                    .into_par_iter()
-                    .map(|at| texts(&block, dtype, at).iter().find_map(|t| firewall.check(t)))
-                    .collect()
-            })
-            .collect();
-        let Block { source, split, lang, products, reviews, dialogues, queries, .. } = block;
-        let mut open = Block::new(source, split, lang);
-        let [p, r, d, q] = <[_; 4]>::try_from(hits).unwrap_or_default();
-        let mut pass = |hit: Option<Hit>| match hit {
-            Some(hit) => {
-                *entry.walled.entry(hit.name().to_owned()).or_default() += 1;
-                false
-            }
-            None => true,
-        };
-        for (record, hit) in products.into_iter().zip(p) {
-            if pass(hit) {
-                open.push(crate::record::Record::Product(record));
-            }
-        }
-        for (record, hit) in queries.into_iter().zip(q) {
-            if pass(hit) {
-                open.push(crate::record::Record::Query(record));
-            }
-        }
-        // Listings and queries repeat on purpose (several offers of one product); passages and talks do not.
-        let reviews: Vec<Review> = reviews.into_iter().zip(r).filter_map(|(x, hit)| pass(hit).then_some(x)).collect();
-        let dialogues: Vec<Dialogue> =
-            dialogues.into_iter().zip(d).filter_map(|(x, hit)| pass(hit).then_some(x)).collect();
-        for record in reviews {
-            if !self.recipe.deduplicate || self.dedup.insert_near(&record.text) {
-                open.push(crate::record::Record::Review(record));
-            } else {
-                entry.repeated += 1;
-            }
-        }
-        for record in dialogues {
-            if !self.recipe.deduplicate || self.dedup.insert_near(&spoken(&record)) {
-                open.push(crate::record::Record::Dialogue(record));
-            } else {
-                entry.repeated += 1;
-            }
-        }
-        open
+    /// The largest keys that are still of use, by task and class, where a class has enough.
+    fn limits(&self, source: usize, lang: Lang) -> FxHashMap<&'static str, FxHashMap<String, u64>> {
+        let units = self.places.iter().filter(|((_, s, l), _)| (*s, *l) == (source, lang));
+        let limits = units.filter_map(|((task, ..), &u)| Some((*task, self.units.get(u)?.limits(self.recipe.cap))));
+        limits.filter(|(_, classes)| !classes.is_empty()).collect()
     }
 
     /// Files instructions with their units and puts them into the spool.
-    fn take(&mut self, source: usize, lang: Lang, mut made: Vec<Made>) -> Result<(), BuildError> {
+    fn take(&mut self, source: usize, lang: Lang, made: Vec<Vec<Made>>) -> Result<(), BuildError> {
+        let mut made: Vec<Made> = made.into_iter().flatten().collect();
         for m in &made {
             let next = self.units.len();
             let place = *self.places.entry((m.task.id, source, lang)).or_insert(next);
@@ -339,16 +319,13 @@ impl Build<'_> {
                 continue;
             }
             let Some(&place) = self.places.get(&(m.task.id, source, lang)) else { continue };
-            *self.formats.entry(m.format).or_default() += 1;
-            let labels = self.labels.entry(m.task.paradigm.name().to_owned()).or_default();
-            if labels.len() < 20_000 && m.task.paradigm == crate::instruction::Paradigm::Cls {
-                labels.extend(m.instruction.candidates.iter().cloned());
-            }
-            let Ticket { key, class, sides, tokens } = m.ticket;
-            let entry = Entry { order: m.order, key, unit: place as u32, class: class.clone(), line: m.line };
+            self.formats.insert(m.format);
+            self.labels.extend(m.labels);
+            let Ticket { key, class, .. } = &m.ticket;
+            let entry = Entry { order: m.order, key: *key, unit: place as u32, class, line: &m.line };
             self.spool.add(&entry).map_err(|e| BuildError::Io { path: ".spool".into(), source: e })?;
             if let Some(unit) = self.units.get_mut(place) {
-                unit.add(Ticket { key, class, sides, tokens }, self.recipe.cap);
+                unit.add(m.ticket, self.recipe.cap);
             }
             self.counts.made += 1;
         }
@@ -368,10 +345,10 @@ fn write_train(
     let path = folder.join(format!("train.{}", output.extension()));
     let fail = |e| BuildError::io(&path, e);
     let mut file = Written::create(&path, output).map_err(fail)?;
-    let keep = |e: &Entry| units.get(e.unit as usize).is_some_and(|u| u.keeps(&e.class, e.key));
+    let keep = |e: &Entry<'_>| units.get(e.unit as usize).is_some_and(|u| u.keeps(e.class, e.key));
     spool
         .drain(&keep, &mut |entry| {
-            file.row(&entry.line)?;
+            file.row(entry.line)?;
             if file.rows % 4096 == 0 {
                 progress(Progress::Writing { at: file.rows, of: wanted });
             }
@@ -391,7 +368,8 @@ struct Written {
 
 impl Written {
     fn create(path: &Path, output: Output) -> io::Result<Self> {
-        let file = output::Sink::new(BufWriter::with_capacity(1 << 18, File::create(path)?), output)?;
+        let file = Hashed { file: File::create(path)?, bytes: 0, hasher: Sha256::new() };
+        let file = output::Sink::new(BufWriter::with_capacity(1 << 18, file), output)?;
         Ok(Self { path: path.to_path_buf(), file, rows: 0 })
     }
 
@@ -401,10 +379,30 @@ impl Written {
     }
 
     fn finish(self, part: &str) -> io::Result<FileEntry> {
-        self.file.finish()?.flush()?;
+        let Hashed { bytes, hasher, .. } = self.file.finish()?.into_inner()?;
         let name = self.path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         let name = if part == "train" { name } else { format!("{part}/{name}") };
-        Ok(FileEntry { name, rows: self.rows, bytes: fs::metadata(&self.path)?.len(), sha256: sha256(&self.path)? })
+        Ok(FileEntry { name, rows: self.rows, bytes, sha256: hex(&hasher.finalize()) })
+    }
+}
+
+/// A file that is hashed as it is written.
+pub struct Hashed {
+    file: File,
+    bytes: u64,
+    hasher: Sha256,
+}
+
+impl Write for Hashed {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        let n = self.file.write(buffer)?;
+        self.hasher.update(buffer.get(..n).unwrap_or_default());
+        self.bytes += n as u64;
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
     }
 }
 
@@ -421,7 +419,11 @@ pub fn sha256(path: &Path) -> io::Result<String> {
             n => hasher.update(&buffer[..n]),
         }
     }
-    Ok(hasher.finalize().iter().flat_map(|b| [b >> 4, b & 15]).filter_map(|d| char::from_digit(d.into(), 16)).collect())
+    Ok(hex(&hasher.finalize()))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().flat_map(|b| [b >> 4, b & 15]).filter_map(|d| char::from_digit(d.into(), 16)).collect()
 }
 
 /// Tokens of a text, estimated without a tokenizer: a character each for Chinese, a third of a token for a letter, one for other
@@ -429,12 +431,12 @@ pub fn sha256(path: &Path) -> io::Result<String> {
 pub(crate) fn tokens(text: &str) -> usize {
     let (mut han, mut letters, mut other) = (0usize, 0usize, 0usize);
     for c in text.chars() {
-        if is_han(c) {
-            han += 1;
-        } else if c.is_alphanumeric() || c == ' ' {
-            letters += 1;
-        } else {
-            other += 1;
+        match c {
+            ' ' | '0'..='9' | 'A'..='Z' | 'a'..='z' => letters += 1,
+            '\0'..='\x7F' => other += 1,
+            _ if is_han(c) => han += 1,
+            _ if c.is_alphanumeric() => letters += 1,
+            _ => other += 1,
         }
     }
     han * 2 / 3 + letters / 4 + other

@@ -1,6 +1,5 @@
 //! The forms in which instructions are written.
 
-use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::sync::Arc;
 
@@ -11,6 +10,7 @@ use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 use serde::Serialize;
 
+use super::Hashed;
 use crate::instruction::Instruction;
 use crate::prompt::render;
 
@@ -85,14 +85,14 @@ fn question(row: &Instruction) -> String {
 /// An open output file.
 pub enum Sink {
     /// JSON Lines.
-    Lines(BufWriter<File>),
+    Lines(BufWriter<Hashed>),
     /// Parquet, with the rows of the group being filled.
     Parquet(Box<Table>),
 }
 
 /// A Parquet file being written: columns of the row group that is being filled.
 pub struct Table {
-    writer: SerializedFileWriter<BufWriter<File>>,
+    writer: SerializedFileWriter<BufWriter<Hashed>>,
     columns: [Vec<ByteArray>; COLUMNS],
 }
 
@@ -110,7 +110,7 @@ impl Sink {
     ///
     /// # Errors
     /// If the file cannot be written.
-    pub fn new(file: BufWriter<File>, output: Output) -> io::Result<Self> {
+    pub fn new(file: BufWriter<Hashed>, output: Output) -> io::Result<Self> {
         if output != Output::Parquet {
             return Ok(Self::Lines(file));
         }
@@ -149,7 +149,7 @@ impl Sink {
     ///
     /// # Errors
     /// If it cannot be written.
-    pub fn finish(self) -> io::Result<BufWriter<File>> {
+    pub fn finish(self) -> io::Result<BufWriter<Hashed>> {
         match self {
             Self::Lines(file) => Ok(file),
             Self::Parquet(mut table) => {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use rustc_hash::FxHashMap;
 use serde::Serialize;
 
 use super::recipe::Recipe;
@@ -90,12 +91,10 @@ impl Unit {
         }
     }
 
-    /// Whether an instruction with this key can still be among those kept.
-    pub(super) fn wants(&self, class: &str, key: u64, cap: usize) -> bool {
-        match self.classes.get(class) {
-            Some(class) if cap > 0 && class.keys.len() >= 2 * cap => key <= class.threshold.unwrap_or(u64::MAX),
-            _ => true,
-        }
+    /// The largest key that can still be among those kept, for each class that has enough.
+    pub(super) fn limits(&self, cap: usize) -> FxHashMap<String, u64> {
+        let full = self.classes.iter().filter(|(_, class)| cap > 0 && class.keys.len() >= 2 * cap);
+        full.filter_map(|(name, class)| Some((name.clone(), class.threshold?))).collect()
     }
 
     pub(super) fn add(&mut self, ticket: Ticket, cap: usize) {

@@ -3,8 +3,10 @@
 //! Everything that mixes records (distractors, recombination, label sets) stays within a block, so that nothing crosses from one
 //! split or side of the held-out border to the other, and memory depends on the size of a block, not of the data.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::OnceLock;
+
+use rustc_hash::FxHashMap;
 
 use super::inventory::Inventory;
 use super::near::Near;
@@ -29,7 +31,8 @@ pub struct Block {
     pub dialogues: Vec<Dialogue>,
     /// Search queries.
     pub queries: Vec<Query>,
-    places: HashMap<String, usize>,
+    /// Where each product, review and query is, by its raw id.
+    places: [FxHashMap<String, usize>; 3],
     lookup: Lookup,
 }
 
@@ -79,9 +82,9 @@ impl Block {
     /// opinions: sources repeat a listing for each pair it is judged in.
     pub fn push(&mut self, record: Record) {
         self.lookup = Lookup::default();
-        let key = |tag: &str, id: &str| format!("{tag}{id}");
+        let [products, reviews, queries] = &mut self.places;
         match record {
-            Record::Product(new) => match self.places.entry(key("p", &new.meta.raw_id)) {
+            Record::Product(new) => match products.entry(new.meta.raw_id.clone()) {
                 std::collections::hash_map::Entry::Occupied(at) => {
                     let old = &mut self.products[*at.get()];
                     old.judged.extend(new.judged.into_iter().filter(|j| !old.judged.contains(j)).collect::<Vec<_>>());
@@ -91,7 +94,7 @@ impl Block {
                     self.products.push(new);
                 }
             },
-            Record::Review(new) => match self.places.entry(key("r", &new.meta.raw_id)) {
+            Record::Review(new) => match reviews.entry(new.meta.raw_id.clone()) {
                 std::collections::hash_map::Entry::Occupied(at) => {
                     let old = &mut self.reviews[*at.get()];
                     let questions: Vec<_> = new.questions.into_iter().filter(|q| !old.questions.contains(q)).collect();
@@ -106,7 +109,7 @@ impl Block {
                 }
             },
             Record::Dialogue(new) => self.dialogues.push(new),
-            Record::Query(new) => match self.places.entry(key("q", &new.meta.raw_id)) {
+            Record::Query(new) => match queries.entry(new.meta.raw_id.clone()) {
                 std::collections::hash_map::Entry::Occupied(at) => {
                     let old = &mut self.queries[*at.get()];
                     old.judged.extend(new.judged.into_iter().filter(|j| !old.judged.contains(j)).collect::<Vec<_>>());
@@ -121,7 +124,7 @@ impl Block {
 
     /// The product of this `raw_id`, if it is in the block.
     pub fn product(&self, raw_id: &str) -> Option<usize> {
-        self.places.get(&format!("p{raw_id}")).copied()
+        self.places[0].get(raw_id).copied()
     }
 
     /// Leaf categories of the products (else of the reviews), siblings being those of one parent.

@@ -1,7 +1,9 @@
 //! Label sets with their frequencies, and confusable distractors drawn from them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
+
+use rustc_hash::FxHashMap;
 
 use crate::splitmix::SplitMix;
 
@@ -10,7 +12,7 @@ use crate::splitmix::SplitMix;
 pub struct Inventory {
     names: Vec<String>,
     counts: Vec<u32>,
-    index: HashMap<String, usize>,
+    index: FxHashMap<String, usize>,
     /// For each label its most confusable others, nearest first.
     near: Vec<Vec<usize>>,
     /// How many of those are siblings or were seen together with it; the rest are only like it by name.
@@ -48,7 +50,7 @@ impl Inventory {
         }
         let names: Vec<String> = labels.keys().map(|&l| l.to_owned()).collect();
         let counts: Vec<u32> = labels.values().map(|v| v.0).collect();
-        let index: HashMap<String, usize> = names.iter().cloned().zip(0..).collect();
+        let index: FxHashMap<String, usize> = names.iter().cloned().zip(0..).collect();
         let parents: Vec<Option<&str>> = labels.values().map(|v| v.1).collect();
         let grams: Vec<BTreeSet<(char, char)>> = names.iter().map(|n| bigrams(n)).collect();
         let mut partners: Vec<Vec<(u32, usize)>> = vec![Vec::new(); names.len()];

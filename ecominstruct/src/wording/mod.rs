@@ -269,7 +269,8 @@ impl Wording {
     /// Puts the words of polarities in the place of their marks.
     fn speak(&self, text: &str, lang: Lang) -> String {
         let marks = [Polarity::Positive, Polarity::Negative, Polarity::Neutral].map(polarity_mark);
-        if !text.contains(marks) {
+        // Their first byte; few other characters begin with it.
+        if !text.as_bytes().contains(&0xEE) || !text.contains(marks) {
             return text.to_owned();
         }
         let mut spoken = text.to_owned();

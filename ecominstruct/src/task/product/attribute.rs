@@ -146,5 +146,5 @@ pub(super) fn stated_pairs(product: &Product) -> Vec<(&str, &str)> {
 }
 
 fn is_yes_or_no(value: &str) -> bool {
-    ["yes", "no", "true", "false", "是", "否"].contains(&fold(value).as_str())
+    ["yes", "no", "true", "false", "是", "否"].contains(&&*fold(value))
 }

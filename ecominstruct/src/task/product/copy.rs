@@ -129,7 +129,7 @@ fn is_about_product(text: &str) -> bool {
 /// The description, if it is not long and does not repeat the title.
 fn unnamed<'a>(block: &Block, product: &'a Product) -> Option<&'a str> {
     let text = product.description.as_deref().filter(|text| is_short_text(block, text) && is_about_product(text))?;
-    let named = tokens(text).concat().contains(&tokens(&product.title).concat());
+    let named = tokens(text).concat().contains(tokens(&product.title).concat());
     (!named && coverage(&product.title, text) >= 20).then_some(text)
 }
 
@@ -139,10 +139,11 @@ pub(super) fn title_of_text(block: &Block, at: usize, _: &mut SplitMix) -> Optio
     let product = block.products.get(at).filter(|p| !p.title.is_empty() && reads_as_title(&p.title))?;
     let text = product.description.as_deref().filter(|text| is_about_product(text))?;
     let (given, title) = (tokens(text), tokens(&product.title));
-    let said = |word: &String| given.contains(word);
+    let said = |word: &str| given.contains(word);
     let numbers = title.iter().filter(|word| word.contains(|c: char| c.is_ascii_digit())).all(said);
     let brand = product.brand.as_deref().is_none_or(|brand| tokens(brand).iter().all(said));
-    let copied = given.windows(title.len().max(1)).any(|run| run == title);
+    let (text_words, title_words): (Vec<&str>, Vec<&str>) = (given.iter().collect(), title.iter().collect());
+    let copied = text_words.windows(title.len().max(1)).any(|run| run == title_words);
     if copied
         || !numbers
         || !brand

@@ -1,6 +1,7 @@
 //! What is known of a product, in the shapes that the tasks ask about: typed mentions in the title, name–value pairs,
 //! and names that it surely has nothing for.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
@@ -92,12 +93,12 @@ const LOOKS: usize = 32;
 struct Title<'a> {
     product: &'a Product,
     looks: usize,
-    folded: String,
+    folded: Cow<'a, str>,
     forms: BTreeSet<String>,
 }
 
 impl<'a> Title<'a> {
-    fn new(product: &'a Product, text: &str, looks: usize) -> Self {
+    fn new(product: &'a Product, text: &'a str, looks: usize) -> Self {
         let forms = tokens(text).iter().map(|word| form(word).collect()).collect();
         Self { product, looks, folded: fold(text), forms }
     }
@@ -140,13 +141,13 @@ const SYNONYMS: [&[&str]; 2] = [
 /// Whether one name is part of the other, or both are names for the same thing.
 pub(super) fn is_similar(a: &str, b: &str) -> bool {
     let (x, y) = (fold(a), fold(b));
-    let grouped = SYNONYMS.iter().any(|names| names.contains(&x.as_str()) && names.contains(&y.as_str()));
-    x.contains(&y) || y.contains(&x) || grouped || (is_brand(a) && is_brand(b))
+    let grouped = SYNONYMS.iter().any(|names| names.contains(&&*x) && names.contains(&&*y));
+    x.contains(&*y) || y.contains(&*x) || grouped || (is_brand(a) && is_brand(b))
 }
 
 /// Whether a type or attribute name is one for the brand.
 pub(super) fn is_brand(name: &str) -> bool {
-    ["brand", "brand name", "manufacturer", "品牌"].contains(&fold(name).as_str())
+    ["brand", "brand name", "manufacturer", "品牌"].contains(&&*fold(name))
 }
 
 /// Whether an attribute has this value somewhere in the block, or one of the same form (`50mm`, `60mm`), so that the

@@ -16,7 +16,7 @@ const SEVERAL: [&str; 7] =
 fn checkable(block: &Block, at: usize) -> Option<(&Product, Vec<Pair<'_>>)> {
     let product = block.products.get(at).filter(|p| !p.title.is_empty())?;
     let mut stated = stated_pairs(product);
-    stated.retain(|(name, _)| !SEVERAL.contains(&fold(name).as_str()));
+    stated.retain(|(name, _)| !SEVERAL.contains(&&*fold(name)));
     (!stated.is_empty() && pairs(product).len() >= 3).then_some((product, stated))
 }
 

@@ -3,7 +3,7 @@
 use super::super::block::Block;
 use super::super::{Answer, Draft, chance, either, pick, select};
 use super::facts::{pairs, sheet};
-use super::words::{distinct, same, sized, tokens};
+use super::words::{Words, distinct, same, sized, tokens};
 use crate::instruction::Entity;
 use crate::record::Product;
 use crate::splitmix::SplitMix;
@@ -39,30 +39,37 @@ fn duplicates<'a>(block: &'a Block, product: &'a Product) -> Vec<&'a Product> {
 /// Listings of other clusters with titles like this one's, where the titles tell that the products are different ones.
 fn doubles<'a>(block: &'a Block, product: &'a Product, k: usize) -> Vec<&'a Product> {
     let Some(cluster) = &product.cluster else { return Vec::new() };
+    let title = tokens(&product.title);
     let other = |i: usize| {
         block.products.get(i).is_some_and(|p| {
-            p.leaf() == product.leaf() && p.cluster.as_ref().is_some_and(|c| c != cluster) && tell_apart(product, p)
+            p.leaf() == product.leaf() && p.cluster.as_ref().is_some_and(|c| c != cluster) && differ(product, &title, p)
         })
     };
     block.near_products().near(&product.title, k, other).into_iter().filter_map(|i| block.products.get(i)).collect()
 }
 
+/// Words of one text that the other does not have, not even inside others.
+fn lacks<'a>(words: &'a Words, other: &Words) -> Vec<&'a str> {
+    let there = |word: &str| other.contains(word) || (word.len() >= 3 && other.concat().contains(word));
+    words.iter().filter(|word| !there(word)).collect()
+}
+
 /// Whether each title has words that the other lacks, and one that is special to its product's name is among them.
 fn tell_apart(a: &Product, b: &Product) -> bool {
-    let lacks = |text: &str, other: &str| -> Vec<String> {
-        let other = tokens(other);
-        let joined = other.concat();
-        let mut words = tokens(text);
-        words.retain(|word| !(other.contains(word) || (word.len() >= 3 && joined.contains(word.as_str()))));
-        words
-    };
-    let (of_a, of_b) = (lacks(&a.title, &b.title), lacks(&b.title, &a.title));
+    differ(a, &tokens(&a.title), b)
+}
+
+/// [`tell_apart`], where the words of the first title are at hand.
+fn differ(a: &Product, a_title: &Words, b: &Product) -> bool {
+    let b_title = tokens(&b.title);
+    let (of_a, of_b) = (lacks(a_title, &b_title), lacks(&b_title, a_title));
     if of_a.is_empty() || of_b.is_empty() {
         return false;
     }
     match (&a.short_title, &b.short_title) {
         (Some(x), Some(y)) => {
-            lacks(x, y).iter().any(|word| of_a.contains(word)) && lacks(y, x).iter().any(|word| of_b.contains(word))
+            let (x, y) = (tokens(x), tokens(y));
+            lacks(&x, &y).iter().any(|word| of_a.contains(word)) && lacks(&y, &x).iter().any(|word| of_b.contains(word))
         }
         _ => true,
     }
@@ -118,7 +125,8 @@ pub(super) fn details(block: &Block, at: usize, rng: &mut SplitMix) -> Option<Dr
     let product = block.products.get(at).filter(|p| !p.title.is_empty())?;
     let other = different(block, product, rng)?;
     let (a, b) = (&product.title, &other.title);
-    let shared = tokens(a).iter().filter(|word| word.chars().count() >= 3 && tokens(b).contains(word)).count();
+    let (a_words, b_words) = (tokens(a), tokens(b));
+    let shared = a_words.iter().filter(|word| word.chars().count() >= 3 && b_words.contains(word)).count();
     let (of_a, of_b) = (special(a, b), special(b, a));
     if shared < 2 || of_a.is_empty() || of_b.is_empty() || of_a.len() + of_b.len() > 8 {
         return None;
@@ -139,6 +147,7 @@ pub(super) fn special(text: &str, other: &str) -> Vec<String> {
     ];
     let words: Vec<&str> = text.split_whitespace().map(trimmed).collect();
     let other = tokens(other);
+    let other: Vec<&str> = other.iter().collect();
     let mut found = Vec::new();
     for (i, word) in words.iter().enumerate() {
         if !word.contains(|c: char| c.is_ascii_digit()) || word.contains([',', ';', '/', '，', '、']) {
@@ -148,7 +157,7 @@ pub(super) fn special(text: &str, other: &str) -> Vec<String> {
         let unit = words.get(i + 1).filter(|next| bare && UNITS.contains(&next.to_lowercase().as_str()));
         let phrase = unit.map_or_else(|| (*word).to_owned(), |unit| format!("{word} {unit}"));
         let phrase = if text.contains(&phrase) { phrase } else { (*word).to_owned() };
-        if !holds(&other, &tokens(word).concat()) {
+        if !holds(&other, tokens(word).concat()) {
             found.push(phrase);
         }
     }
@@ -160,9 +169,9 @@ fn trimmed(word: &str) -> &str {
 }
 
 /// Whether up to three words in a row make up `code`, or begin with it where it is a bare number and a unit follows.
-fn holds(words: &[String], code: &str) -> bool {
+fn holds(words: &[&str], code: &str) -> bool {
     let bare = code.chars().all(|c| c.is_ascii_digit());
-    (1..=3).flat_map(|n| words.windows(n)).map(<[String]>::concat).any(|run| {
+    (1..=3).flat_map(|n| words.windows(n)).map(<[&str]>::concat).any(|run| {
         let number = run.trim_end_matches(char::is_alphabetic);
         run == code || (bare && number == code)
     })

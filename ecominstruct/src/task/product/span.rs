@@ -180,7 +180,7 @@ pub(super) fn gap(block: &Block, at: usize, rng: &mut SplitMix) -> Option<Draft>
     let (product, found, number) = single(block, at, rng)?;
     let m = found.get(number)?;
     let worded = |text: &str| is_telling(text) && is_plain(text) && !text.contains(|c: char| c.is_ascii_digit());
-    if !worded(m.text) || found.len() < 2 || OPEN.contains(&fold(m.kind).as_str()) {
+    if !worded(m.text) || found.len() < 2 || OPEN.contains(&&*fold(m.kind)) {
         return None;
     }
     let (mut options, mut others): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());

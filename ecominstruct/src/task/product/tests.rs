@@ -309,7 +309,7 @@ fn sheets_are_read_right() {
         let title = part(&draft, "title");
         for (name, value) in entries(part(&draft, "attributes")) {
             let said = words(&draft).contains(&format!("{name}: {value}"));
-            assert_eq!(said, fold(title).contains(&fold(value)), "{draft:?}");
+            assert_eq!(said, fold(title).contains(&*fold(value)), "{draft:?}");
         }
     }
     for (_, _, draft) in made("A21") {
@@ -448,8 +448,9 @@ fn numbers_and_texts_belong_to_the_title() {
         assert_eq!(options.iter().collect::<BTreeSet<_>>().len(), 4);
     }
     for (_, _, draft) in made("A67") {
-        let (text, title) = (fold(part(&draft, "description")), fold(&written(&draft)));
-        assert!(!text.contains(&title) && tokens(&title).iter().all(|word| text.contains(word.as_str())), "{draft:?}");
+        let (shown, answer) = (part(&draft, "description"), written(&draft));
+        let (text, title) = (fold(shown), fold(&answer));
+        assert!(!text.contains(&*title) && tokens(&title).iter().all(|word| text.contains(word)), "{draft:?}");
     }
     let branded = Product { title: "Ostra lamp".into(), brand: Some("Ostra".into()), ..Product::default() };
     assert!(copy::hides_brand(&branded, "type: lamp") && !copy::hides_brand(&branded, "brand: Ostra"));
@@ -463,7 +464,7 @@ fn numbers_and_texts_belong_to_the_title() {
 
 #[test]
 fn texts_are_compared_by_words() {
-    assert_eq!(tokens("Qi-2 红色 lamp, 5W"), ["qi", "2", "红", "色", "lamp", "5w"]);
+    assert_eq!(tokens("Qi-2 红色 lamp, 5W").iter().collect::<Vec<_>>(), ["qi", "2", "红", "色", "lamp", "5w"]);
     assert!(alike("8 oz", "8oz.") && alike("12 fluid ounces", "12oz") && alike("6 pack", "6 Count"));
     assert!(!alike("8 oz", "9 oz") && !alike("fluid", "oak"));
     assert!(same("A-B", "ab") && !same("5", "5%") && !same("HDR10", "HDR10+"));

@@ -158,7 +158,7 @@ fn passed_over(block: &Block, product: &Product, found: &[Mention<'_>]) -> bool 
     for m in found {
         rest.replace_range(m.span.start..m.span.end, &" ".repeat(m.text.len()));
     }
-    let mixed = |word: &String| {
+    let mixed = |word: &str| {
         word.len() >= 3 && word.contains(|c: char| c.is_ascii_digit()) && word.contains(|c: char| c.is_alphabetic())
     };
     let known = |kind: &str| {
