@@ -26,6 +26,10 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::report::say;
 
+/// Building data makes and drops many short texts on several threads.
+#[global_allocator]
+static MEMORY: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Train BLOOM on e-commerce instructions, generate with it, evaluate it. One binary, no Python.
 ///
 /// `ecom train` alone trains a small model on a demo shop in a few minutes; `ecom generate` then answers with it.

@@ -71,11 +71,18 @@ impl Span {
         if words.is_empty() {
             return None;
         }
-        let joins = |a: Option<char>, b: Option<char>| matches!((a, b), (Some(a), Some(b)) if a.is_ascii_alphanumeric() && b.is_ascii_alphanumeric());
-        text.match_indices(words).map(|(start, _)| Self { start, end: start + words.len() }).find(|span| {
-            !joins(text[..span.start].chars().next_back(), words.chars().next())
-                && !joins(words.chars().next_back(), text[span.end..].chars().next())
-        })
+        text.match_indices(words).map(|(start, _)| Self { start, end: start + words.len() }).find(|s| s.is_whole(text))
+    }
+
+    /// Whether the words begin and end at borders of ASCII words.
+    pub fn is_whole(self, text: &str) -> bool {
+        // A byte of another character is no ASCII letter.
+        let bytes = text.as_bytes();
+        let joins = |at: usize| {
+            let before = at.checked_sub(1).and_then(|i| bytes.get(i));
+            before.zip(bytes.get(at)).is_some_and(|(a, b)| a.is_ascii_alphanumeric() && b.is_ascii_alphanumeric())
+        };
+        !joins(self.start) && !joins(self.end)
     }
 }
 

@@ -3,16 +3,19 @@
 //! Everything that mixes records (distractors, recombination, label sets) stays within a block, so that nothing crosses from one
 //! split or side of the held-out border to the other, and memory depends on the size of a block, not of the data.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::OnceLock;
 
 use rustc_hash::FxHashMap;
 
 use super::inventory::Inventory;
 use super::near::Near;
+use super::product::words::bare;
+use super::texts::Texts;
 use crate::instruction::Lang;
 use crate::raw::Split;
-use crate::record::{Dialogue, Grade, Product, Query, Record, Review};
+use crate::record::{Dialogue, Grade, Polarity, Product, Query, Record, Review, Speaker};
+use crate::shingle::{Plain, hash_chars};
 
 /// Records of one source, split and language.
 #[derive(Debug, Default)]
@@ -50,14 +53,22 @@ struct Lookup {
     by_cluster: OnceLock<BTreeMap<String, Vec<usize>>>,
     by_intent: OnceLock<BTreeMap<String, Vec<usize>>>,
     by_kind: OnceLock<BTreeMap<String, Vec<(usize, usize)>>>,
+    words_of_kind: OnceLock<BTreeMap<String, Texts>>,
+    values_of_name: OnceLock<BTreeMap<String, Texts>>,
+    values_of_leaf: OnceLock<HashSet<u64, Plain>>,
     by_attribute: OnceLock<BTreeMap<String, Vec<(usize, usize)>>>,
     by_product: OnceLock<BTreeMap<usize, Vec<(usize, Grade)>>>,
+    agents_say: OnceLock<HashMap<u64, Vec<usize>, Plain>>,
+    neutral: OnceLock<bool>,
     said: OnceLock<Vec<OnceLock<Vec<u64>>>>,
     near_products: OnceLock<Near>,
     near_reviews: OnceLock<Near>,
     near_queries: OnceLock<Near>,
     near_dialogues: OnceLock<Near>,
 }
+
+/// Reviews looked at to see whether a source has a neutral polarity.
+const LOOKED_AT: usize = 2_000;
 
 /// Index of all attribute names, whatever the category, in the map behind [`Block::attribute_names`].
 const ANY: &str = "";
@@ -222,6 +233,20 @@ impl Block {
         map.get(intent).map_or(&[], Vec::as_slice)
     }
 
+    /// The dialogues in which an agent's turn is this text, in order, as often as there are such turns.
+    pub(super) fn dialogues_where_agents_say(&self, text: &str) -> &[usize] {
+        let map = self.lookup.agents_say.get_or_init(|| {
+            let mut map: HashMap<u64, Vec<usize>, Plain> = HashMap::default();
+            for (i, dialogue) in self.dialogues.iter().enumerate() {
+                for turn in dialogue.turns.iter().filter(|t| t.speaker == Speaker::Agent) {
+                    map.entry(hash_chars(turn.text.chars())).or_default().push(i);
+                }
+            }
+            map
+        });
+        map.get(&hash_chars(text.chars())).map_or(&[], Vec::as_slice)
+    }
+
     /// Spans of each type, as (product, span).
     pub fn spans_of_kind(&self, kind: &str) -> &[(usize, usize)] {
         let map = self.lookup.by_kind.get_or_init(|| {
@@ -250,6 +275,46 @@ impl Block {
         map.get(name).map_or(&[], Vec::as_slice)
     }
 
+    /// The words of all spans of a type.
+    pub(super) fn words_of_kind(&self, kind: &str) -> &Texts {
+        static NONE: OnceLock<Texts> = OnceLock::new();
+        let map = self.lookup.words_of_kind.get_or_init(|| {
+            let mut map: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+            for product in &self.products {
+                for span in &product.spans {
+                    map.entry(&span.kind).or_default().extend(span.span.of(&product.title));
+                }
+            }
+            map.into_iter().map(|(kind, words)| (kind.to_owned(), words.into_iter().collect())).collect()
+        });
+        map.get(kind).unwrap_or_else(|| NONE.get_or_init(Texts::default))
+    }
+
+    /// The values of all attributes of a name, in lower case as far as ASCII goes.
+    pub(super) fn values_of_name(&self, name: &str) -> &Texts {
+        static NONE: OnceLock<Texts> = OnceLock::new();
+        let map = self.lookup.values_of_name.get_or_init(|| {
+            let mut map: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+            for attribute in self.products.iter().flat_map(|p| &p.attributes) {
+                map.entry(&attribute.name).or_default().insert(attribute.value.to_ascii_lowercase());
+            }
+            map.into_iter().map(|(name, all)| (name.to_owned(), all.iter().map(String::as_str).collect())).collect()
+        });
+        map.get(name).unwrap_or_else(|| NONE.get_or_init(Texts::default))
+    }
+
+    /// Whether a product of a leaf category has this value of an attribute, whatever its case and punctuation.
+    pub(super) fn leaf_has_value(&self, leaf: &str, name: &str, value: &str) -> bool {
+        let key = |leaf: &str, name: &str, value: &str| {
+            hash_chars(leaf.chars().chain(['\0']).chain(name.chars()).chain(['\0']).chain(bare(value)))
+        };
+        let all = self.lookup.values_of_leaf.get_or_init(|| {
+            let all = self.products.iter().filter_map(|p| Some((p.leaf()?, &p.attributes)));
+            all.flat_map(|(leaf, facts)| facts.iter().map(move |a| key(leaf, &a.name, &a.value))).collect()
+        });
+        all.contains(&key(leaf, name, value))
+    }
+
     /// Queries that were judged against a product, with their grades.
     pub fn queries_of_product(&self, product: usize) -> &[(usize, Grade)] {
         let map = self.lookup.by_product.get_or_init(|| {
@@ -264,6 +329,12 @@ impl Block {
             map
         });
         map.get(&product).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether some of the first reviews are judged neither good nor bad.
+    pub(super) fn judges_neutrally(&self) -> bool {
+        let neutral = |r: &Review| r.polarity == Some(Polarity::Neutral);
+        *self.lookup.neutral.get_or_init(|| self.reviews.iter().take(LOOKED_AT).any(neutral))
     }
 
     /// What review `at` says, as `content` tells it, worked out once.

@@ -11,6 +11,7 @@ pub mod near;
 mod product;
 mod query;
 mod review;
+mod texts;
 
 use crate::instruction::{DataType, Entity, Kind, Paradigm, Strategy};
 use crate::record::Polarity;

@@ -11,13 +11,13 @@ mod summary;
 #[cfg(test)]
 pub(super) mod tests;
 
-use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
 use super::block::Block;
 use super::{GateKind, Make, Task};
 use crate::instruction::{DataType, Lang, Paradigm, Strategy, is_han};
 use crate::record::{Dialogue, Speaker};
+use crate::shingle::{distinct, hash_chars, shared};
 use crate::splitmix::SplitMix;
 
 const FINAL: Task = Task {
@@ -167,15 +167,21 @@ fn says_something(text: &str, lang: Lang) -> bool {
 
 /// Shared words (Chinese: characters) of two texts over all their words, in hundredths.
 fn likeness(a: &str, b: &str) -> usize {
-    let terms = |text: &str| -> BTreeSet<String> {
+    let terms = |text: &str| {
         let lower = text.to_lowercase();
         let words = lower.split(|c: char| !c.is_alphanumeric()).filter(|w| !w.is_empty());
-        words
-            .flat_map(|w| if w.contains(is_han) { w.chars().map(String::from).collect() } else { vec![w.to_owned()] })
-            .collect()
+        let mut terms = Vec::new();
+        for word in words {
+            if word.contains(is_han) {
+                terms.extend(word.chars().map(|c| hash_chars([c])));
+            } else {
+                terms.push(hash_chars(word.chars()));
+            }
+        }
+        distinct(terms)
     };
     let (a, b) = (terms(a), terms(b));
-    let both = a.intersection(&b).count();
+    let both = shared(&a, &b);
     100 * both / (a.len() + b.len() - both).max(1)
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{around, length, likeness, most, one_line, says_something, shown};
+use super::{LOOKED_AT, around, length, likeness, most, one_line, says_something, shown};
 use crate::instruction::Lang;
 use crate::record::{Dialogue, Speaker};
 use crate::splitmix::SplitMix;
@@ -155,8 +155,12 @@ fn usable(text: &str, lang: Lang) -> bool {
 
 /// Whether agents say this three times or more in the dialogues around.
 fn generic(block: &Block, at: usize, text: &str) -> bool {
-    let here = std::iter::once(at).chain(around(block, at)).filter_map(|i| block.dialogues.get(i));
-    here.flat_map(|d| &d.turns).filter(|t| t.speaker == Speaker::Agent && t.text == text).nth(2).is_some()
+    let all = block.dialogues_where_agents_say(text);
+    let n = block.dialogues.len();
+    let before = |end: usize| all.partition_point(|&i| i < end);
+    // From `at` on, around the end to the first ones again.
+    let end = at + n.min(LOOKED_AT);
+    before(end) - before(at) + before(end.saturating_sub(n)) >= 3
 }
 
 /// A reply that was not given here, of about the length of the one that was, with the `raw_id` of its dialogue: from a

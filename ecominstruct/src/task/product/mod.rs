@@ -11,7 +11,7 @@ mod span;
 #[cfg(test)]
 mod tests;
 mod typed;
-mod words;
+pub(super) mod words;
 
 use Paradigm::{Cls, Ext, Gen, Oth};
 use Strategy::{Recombination, Reversal, Simplification};

@@ -3,7 +3,7 @@
 use super::super::block::Block;
 use super::super::{Answer, Draft, chance, either, pick, select};
 use super::facts::{Mention, has_value, inventory, is_similar, kinds, mentions};
-use super::words::{alike, fold, is_plain, is_telling, place, same, sized};
+use super::words::{alike, fold, is_plain, is_telling, place, sized};
 use crate::instruction::{Lang, is_han};
 use crate::record::{Product, Span};
 use crate::splitmix::SplitMix;
@@ -103,9 +103,7 @@ pub(super) fn is_whole(block: &Block, at: usize, rng: &mut SplitMix) -> Option<D
 
 /// Whether these words are a whole mention of this type elsewhere.
 fn is_mention(block: &Block, kind: &str, words: &str) -> bool {
-    let all = block.spans_of_kind(kind).iter();
-    let mut spans = all.filter_map(|&(p, s)| block.products.get(p).and_then(|p| Some((p, p.spans.get(s)?.span))));
-    spans.any(|(p, span)| span.end - span.start == words.len() && span.of(&p.title) == Some(words))
+    block.words_of_kind(kind).contains(words)
 }
 
 /// The words at `span` with one edge moved.
@@ -215,9 +213,7 @@ pub(super) fn gap(block: &Block, at: usize, rng: &mut SplitMix) -> Option<Draft>
 /// Whether products of the same leaf category have this value as well, so that it would fit the gap no worse.
 fn is_usual(block: &Block, product: &Product, name: &str, value: &str) -> bool {
     let Some(leaf) = product.leaf().filter(|_| product.spans.is_empty()) else { return false };
-    let all = block.attributes_of_name(name).iter();
-    let mut others = all.filter_map(|&(p, a)| block.products.get(p).and_then(|p| Some((p, p.attributes.get(a)?))));
-    others.any(|(p, a)| same(&a.value, value) && p.leaf() == Some(leaf))
+    block.leaf_has_value(leaf, name, value)
 }
 
 fn of_same_type<'a>(

@@ -161,14 +161,10 @@ fn passed_over(block: &Block, product: &Product, found: &[Mention<'_>]) -> bool 
     let mixed = |word: &str| {
         word.len() >= 3 && word.contains(|c: char| c.is_ascii_digit()) && word.contains(|c: char| c.is_alphabetic())
     };
-    let known = |kind: &str| {
-        let spans = block.spans_of_kind(kind).iter();
-        let mut texts = spans.filter_map(|&(p, s)| {
-            let other = block.products.get(p)?;
-            other.spans.get(s)?.span.of(&other.title)
-        });
-        texts.any(|text| text.chars().filter(|&c| is_han(c)).count() >= 2 && rest.contains(text))
+    let several = |start: usize, end: usize| {
+        rest.get(start..end).is_some_and(|part| part.chars().filter(|&c| is_han(c)).nth(1).is_some())
     };
+    let known = |kind: &str| block.words_of_kind(kind).any_in(&rest, several);
     tokens(&rest).iter().any(mixed) || kinds(found).into_iter().any(known)
 }
 
@@ -225,7 +221,5 @@ pub(super) fn brand(block: &Block, at: usize, rng: &mut SplitMix) -> Option<Draf
 
 fn names_one_of(block: &Block, product: &Product, name: &str) -> bool {
     let title = fold(&product.title);
-    let all = block.attributes_of_name(name);
-    let mut values = all.iter().filter_map(|&(p, a)| block.products.get(p)?.attributes.get(a));
-    values.any(|a| Span::find(&title, &fold(&a.value)).is_some())
+    block.values_of_name(name).any_in(&title, |start, end| Span { start, end }.is_whole(&title))
 }

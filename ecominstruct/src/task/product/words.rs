@@ -206,10 +206,12 @@ pub(super) fn alike(a: &str, b: &str) -> bool {
 
 /// Whether two texts are the same but for case, spaces and punctuation other than `+` and `%`.
 pub(super) fn same(a: &str, b: &str) -> bool {
-    fn bare(text: &str) -> impl Iterator<Item = char> {
-        text.chars().filter(|c| c.is_alphanumeric() || matches!(c, '+' | '%')).flat_map(char::to_lowercase)
-    }
     bare(a).eq(bare(b))
+}
+
+/// The letters, digits, `+` and `%` of a text in lower case: what [`same`] compares.
+pub(in crate::task) fn bare(text: &str) -> impl Iterator<Item = char> {
+    text.chars().filter(|c| c.is_alphanumeric() || matches!(c, '+' | '%')).flat_map(char::to_lowercase)
 }
 
 /// Whether a text has words like those of a value: the same ones, or longer or shorter forms (`men`, `mens`); in

@@ -7,9 +7,6 @@ use crate::record::{Polarity, Review};
 use crate::shingle::shared;
 use crate::splitmix::SplitMix;
 
-/// Records looked at to see whether a source has a neutral polarity.
-const LOOKED_AT: usize = 2_000;
-
 /// Most reviews looked through for one of the same product.
 const MOST: usize = 50_000;
 
@@ -57,8 +54,7 @@ const COMPLAINT: [&str; 30] = [
 pub(super) fn polarity(block: &Block, at: usize, _: &mut SplitMix) -> Option<Draft> {
     let review = shown(block, at)?;
     let polarity = review.polarity?;
-    let neutral = |r: &Review| r.polarity == Some(Polarity::Neutral);
-    let three = neutral(review) || block.reviews.iter().take(LOOKED_AT).any(neutral);
+    let three = polarity == Polarity::Neutral || block.judges_neutrally();
     let answer = if three { Answer::NthOfThree(place(polarity)) } else { Answer::Nth(place(polarity)) };
     Some(Draft::new("review", &review.text, answer))
 }
