@@ -52,7 +52,7 @@ enum Action {
     },
     /// Print instructions as a model sees them, with their gold answers
     Show(show::ShowArgs),
-    /// Tell where an instruction comes from: its raw row, and each decision on the way
+    /// Tell where an instruction comes from: its raw row, and each decision on the way; exit code 2 if the row gives another one
     Trace {
         /// Data folder, or the training file in it
         path: PathBuf,
@@ -76,7 +76,7 @@ pub fn run(args: &DataArgs) -> anyhow::Result<u8> {
         Action::Stats(args) => stats::run(args).map(|()| 0),
         Action::Check { path, details, json } => run_check(path, *details, *json),
         Action::Show(args) => show::run(args).map(|()| 0),
-        Action::Trace { path, id, recipe } => run_trace(path, id, recipe.as_deref()).map(|()| 0),
+        Action::Trace { path, id, recipe } => run_trace(path, id, recipe.as_deref()),
         Action::Tasks { path } => run_tasks(path.as_deref()).map(|()| 0),
     }
 }
@@ -137,12 +137,13 @@ fn run_check(path: &Path, details: bool, as_json: bool) -> anyhow::Result<u8> {
     Ok(if report.passed() { 0 } else { USAGE })
 }
 
-fn run_trace(path: &Path, id: &str, recipe: Option<&Path>) -> anyhow::Result<()> {
+fn run_trace(path: &Path, id: &str, recipe: Option<&Path>) -> anyhow::Result<u8> {
     let folder = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
     let saved = folder.join(build::SAVED);
     let recipe = build::read(recipe.unwrap_or(&saved), None)?;
     let story = trace::trace(&recipe, folder, id).map_err(plain)?;
-    Ok(write!(std::io::stdout(), "{}", lines(&story))?)
+    write!(std::io::stdout(), "{}", lines(&story.text))?;
+    Ok(if story.holds { 0 } else { USAGE })
 }
 
 fn run_tasks(path: Option<&Path>) -> anyhow::Result<()> {

@@ -24,10 +24,10 @@ pub const MAX_LINE: usize = 16 << 20;
 pub enum Format {
     /// [`Instruction`] records.
     Instruct,
-    /// `{"instruction", "input", "output"}`; `input` may be missing.
+    /// `{"instruction", "input", "output"}`; `input` may be missing, an `id` may be there.
     Alpaca,
     /// `{"messages": [{"role", "content"}, …]}`; the last message is the assistant's response, the last user turn before
-    /// it the prompt, and all that comes earlier (system text first) the input.
+    /// it the prompt, and all that comes earlier (system text first) the input. An `id` may be there.
     Messages,
     /// Decided by the keys of the first object of the file and then kept.
     #[default]

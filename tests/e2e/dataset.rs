@@ -191,11 +191,21 @@ fn data_is_counted_shown_and_traced() {
             "firewall: ",
             "unit: ",
             "written: train.jsonl:",
+            "made again: from this row, word for word",
         ];
         for part in wanted {
             assert!(story.out.contains(part), "no {part:?} in\n{}", story.out);
         }
     }
+    let raw = dir.join("products.csv");
+    fs::write(&raw, fs::read_to_string(&raw).unwrap().replace(" red ", " pink ")).unwrap();
+    let changed = rows
+        .iter()
+        .find(|r| r["id"].as_str().unwrap().starts_with("F07:stall") && r["input"].to_string().contains("red"));
+    let changed = changed.unwrap()["id"].as_str().unwrap();
+    let story = ecom(dir, &format!("data trace data '{changed}'"));
+    assert_eq!(story.code, Some(2), "{}{}", story.out, story.err);
+    assert!(story.out.contains("made again: with another "), "{}", story.out);
     ecom(dir, "data trace data F12:guestbook/reviews.jsonl:9999").refused(2, "reviews.jsonl:9999");
     ecom(dir, "data trace data nonsense").refused(2, "wanted an instruction id");
 
@@ -211,12 +221,15 @@ fn data_is_counted_shown_and_traced() {
 fn data_comes_in_other_forms() {
     let dir = market();
     let dir = dir.path();
-    for (form, keys) in [("alpaca", vec!["instruction", "input", "output"]), ("messages", vec!["messages"])] {
+    for (form, keys) in [("alpaca", vec!["id", "instruction", "input", "output"]), ("messages", vec!["id", "messages"])]
+    {
         ecom(dir, &format!("data build market.toml --output {form} --format {form}")).ok();
         let rows = json_lines(&fs::read_to_string(dir.join(form).join("train.jsonl")).unwrap());
         assert_eq!(rows[0].as_object().unwrap().keys().collect::<Vec<_>>(), keys);
         ecom(dir, &format!("data check {form}")).ok();
         ecom(dir, &format!("inspect {form}/train.jsonl")).ok();
+        let traced = ecom(dir, &format!("data trace {form} '{}'", rows[0]["id"].as_str().unwrap())).ok();
+        assert!(traced.out.contains("made again: from this row, word for word"), "{}", traced.out);
     }
     ecom(dir, "data build market.toml --output table --format parquet").ok();
     let parquet = fs::read(dir.join("table/train.parquet")).unwrap();

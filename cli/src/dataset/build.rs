@@ -59,9 +59,9 @@ pub struct BuildArgs {
 enum Form {
     /// Records with all that is known: JSON Lines
     Instruct,
-    /// instruction, input, output: JSON Lines
+    /// id, instruction, input, output: JSON Lines
     Alpaca,
-    /// messages of user and assistant: JSON Lines
+    /// id, messages of user and assistant: JSON Lines
     Messages,
     /// Prompt, response and record: Parquet
     Parquet,

@@ -130,18 +130,7 @@ pub fn build(
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Manifest, BuildError> {
     let sources = recipe.sources()?;
-    let mut firewall = Firewall::new();
-    for path in &recipe.evaluation {
-        for set in eval_set::read(path, 0)? {
-            wall_off(&mut firewall, &set);
-        }
-    }
-    let borders = sources.iter().map(Border::survey).collect::<Result<Vec<_>, _>>()?;
-    let heldout = heldout_blocks(recipe, &sources, &borders, &mut firewall)?;
-    let sets = recipe.heldout.iter().map(|h| HeldSet::make(recipe, h, &heldout)).collect::<Result<Vec<_>, _>>()?;
-    for row in sets.iter().flat_map(|s| &s.rows[0]) {
-        firewall.add_row(row);
-    }
+    let Walls { firewall, borders, sets } = Walls::raise(recipe, &sources)?;
     let maker = Maker::new(recipe, &firewall, output, |t| recipe.trains(t));
     let mut build = Build {
         recipe,
@@ -192,6 +181,31 @@ pub fn build(
     let manifest = Manifest::new(recipe, entries, unit_entries, entries_held, files, &counts);
     manifest.write(folder).map_err(|e| BuildError::io(folder, e))?;
     Ok(manifest)
+}
+
+/// What is held out, and the wall before it.
+struct Walls<'a> {
+    firewall: Firewall,
+    borders: Vec<Border>,
+    sets: Vec<HeldSet<'a>>,
+}
+
+impl<'a> Walls<'a> {
+    fn raise(recipe: &'a Recipe, sources: &[Source]) -> Result<Self, BuildError> {
+        let mut firewall = Firewall::new();
+        for path in &recipe.evaluation {
+            for set in eval_set::read(path, 0)? {
+                wall_off(&mut firewall, &set);
+            }
+        }
+        let borders = sources.iter().map(Border::survey).collect::<Result<Vec<_>, _>>()?;
+        let heldout = heldout_blocks(recipe, sources, &borders, &mut firewall)?;
+        let sets = recipe.heldout.iter().map(|h| HeldSet::make(recipe, h, &heldout)).collect::<Result<Vec<_>, _>>()?;
+        for row in sets.iter().flat_map(|s| &s.rows[0]) {
+            firewall.add_row(row);
+        }
+        Ok(Self { firewall, borders, sets })
+    }
 }
 
 /// What happened to rows and instructions on their way.

@@ -20,9 +20,9 @@ pub enum Output {
     /// JSON Lines of [`Instruction`]: all that is known of each.
     #[default]
     Instruct,
-    /// JSON Lines with the keys `instruction`, `input`, `output`.
+    /// JSON Lines with the keys `id`, `instruction`, `input`, `output`.
     Alpaca,
-    /// JSON Lines with the key `messages`: one user turn, one assistant turn.
+    /// JSON Lines with the keys `id` and `messages`: one user turn, one assistant turn.
     Messages,
     /// Parquet: the rendered `prompt` and `response`, `id`, `task`, `source`, `lang`, and the whole record as JSON.
     Parquet,
@@ -38,6 +38,7 @@ impl Output {
     pub fn line(self, row: &Instruction) -> Vec<u8> {
         #[derive(Serialize)]
         struct Alpaca<'a> {
+            id: &'a str,
             instruction: &'a str,
             input: &'a str,
             output: &'a str,
@@ -49,6 +50,7 @@ impl Output {
         }
         #[derive(Serialize)]
         struct Conversation<'a> {
+            id: &'a str,
             messages: [Message<'a>; 2],
         }
         // Serialising plain strings and numbers into memory cannot fail.
@@ -58,14 +60,15 @@ impl Output {
                 serde_json::to_writer(&mut line, row).map(|()| line)
             }
             Self::Alpaca => {
-                serde_json::to_vec(&Alpaca { instruction: &question(row), input: &row.input, output: &row.output })
+                let instruction = &question(row);
+                serde_json::to_vec(&Alpaca { id: &row.id, instruction, input: &row.input, output: &row.output })
             }
             Self::Messages => {
                 let content =
                     if row.input.is_empty() { question(row) } else { format!("{}\n{}", row.input, question(row)) };
                 let user = Message { role: "user", content: &content };
                 let assistant = Message { role: "assistant", content: &row.output };
-                serde_json::to_vec(&Conversation { messages: [user, assistant] })
+                serde_json::to_vec(&Conversation { id: &row.id, messages: [user, assistant] })
             }
         }
         .unwrap_or_default()

@@ -1,13 +1,34 @@
 //! The two foreign row formats and how they become instructions.
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use super::Fault;
 use crate::instruction::{Instruction, Lang};
 
+/// The name of a row, if it has one: a text or a whole number.
+#[derive(Default)]
+struct Id(String);
+
+impl<'de> Deserialize<'de> for Id {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged, expecting = "a text or a whole number")]
+        enum Form {
+            Text(String),
+            Number(i64),
+        }
+        Ok(Self(match Form::deserialize(from)? {
+            Form::Text(text) => text,
+            Form::Number(number) => number.to_string(),
+        }))
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Alpaca {
+    #[serde(default)]
+    id: Id,
     instruction: String,
     #[serde(default)]
     input: String,
@@ -16,13 +37,15 @@ pub(super) struct Alpaca {
 
 impl Alpaca {
     pub(super) fn into_instruction(self) -> Instruction {
-        untyped(self.instruction, self.input, self.output)
+        Instruction { id: self.id.0, ..untyped(self.instruction, self.input, self.output) }
     }
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Conversation {
+    #[serde(default)]
+    id: Id,
     messages: Vec<Message>,
 }
 
@@ -57,7 +80,7 @@ impl Conversation {
             Role::Assistant => format!("Assistant: {}", m.content),
         };
         let earlier = turns.iter().map(line).collect::<Vec<_>>().join("\n");
-        Ok(untyped(prompt.content, earlier, response.content))
+        Ok(Instruction { id: self.id.0, ..untyped(prompt.content, earlier, response.content) })
     }
 }
 

@@ -103,7 +103,16 @@ fn alpaca_and_messages_become_instructions() {
     assert_eq!(error, None);
     assert_eq!(rows[0].input, "Be brief.\nUser: Hi\nAssistant: Hello");
     assert_eq!((rows[0].prompt.as_str(), rows[0].output.as_str()), ("Price?", "5"));
+    for (id, wanted) in [("\"a-7\"", "a-7"), ("7", "7"), ("-1", "-1")] {
+        for row in
+            [alpaca.replacen('{', &format!("{{\"id\":{id},"), 1), chat.replacen('{', &format!("{{\"id\":{id},"), 1)]
+        {
+            let (rows, error, _) = read(row.as_bytes(), Format::Auto, BadRows::Error);
+            assert_eq!((rows[0].id.as_str(), error), (wanted, None));
+        }
+    }
     for (text, wanted) in [
+        (r#"{"id":[1],"messages":[]}"#, "key \"id\": a text or a whole number"),
         (r#"{"messages":[]}"#, "the last message must be the assistant's"),
         (r#"{"messages":[{"role":"assistant","content":"x"}]}"#, "wanted a user message"),
         (r#"{"messages":[{"role":"user","content":"x"}]}"#, "the last message must be"),
