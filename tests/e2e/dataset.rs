@@ -113,6 +113,13 @@ fn own_tables_become_checked_data_for_any_number_of_threads() {
     assert!(card.contains("CC0-1.0") && card.contains(sum), "{card}");
     let other = ecom(dir, "data build market.toml --seed 6 --cap 20 --output other").ok();
     assert!(!other.out.contains(sum));
+    for size in [1, 150, 211] {
+        edit(dir, "seed = 5", &format!("seed = 5\nsize = {size}"));
+        ecom(dir, "data build market.toml --output small --overwrite").ok();
+        edit(dir, &format!("\nsize = {size}"), "");
+        assert_eq!(read_json(&dir.join("small/manifest.json"))["instructions"], size);
+        assert_eq!(fs::read_to_string(dir.join("small/train.jsonl")).unwrap().lines().count(), size);
+    }
     assert_eq!(read_json(&dir.join("other/manifest.json"))["seed"], 6);
     // The recipe that is kept builds the same from where it is.
     ecom(dir, "data build other/recipe.toml --output again").ok();
@@ -247,6 +254,15 @@ fn an_earlier_build_is_replaced_only_where_asked() {
     let before = tree(dir);
     ecom(dir, "data build market.toml --output data").refused(2, "data is not empty: replace it with --overwrite");
     assert_eq!(tree(dir), before);
+    // Said before any work: this recipe's files are not even looked for.
+    fs::write(dir.join("poor.toml"), RECIPE.replace("products.csv", "none.csv")).unwrap();
+    fs::write(dir.join("taken"), "mine").unwrap();
+    let before = tree(dir);
+    for flags in ["", "--overwrite"] {
+        ecom(dir, &format!("data build poor.toml --output taken {flags}")).refused(2, "taken: wanted a folder");
+    }
+    ecom(dir, "data build poor.toml --output taken/data").refused(4, "taken");
+    assert_eq!(tree(dir), before);
     // Not a build: the notes stay. Nor is what is read from.
     ecom(dir, "data build market.toml --output data --overwrite").refused(2, "a folder without manifest.json");
     assert_eq!(tree(dir), before);
@@ -285,10 +301,16 @@ fn ids_that_stand_for_two_things_are_bad_rows() {
 #[test]
 fn mistakes_in_a_recipe_are_named() {
     type Damage = fn(&Path);
-    let cases: [(&str, Damage, &str); 8] = [
+    let cases: [(&str, Damage, &str); 10] = [
         ("market.toml", |d| edit(d, "seed = 5", "sed = 5"), "market.toml:2: unknown key `sed`; did you mean `seed`?"),
         ("market.toml", |d| edit(d, "brand = \"maker\"", "brnd = \"maker\""), "did you mean `brand`?"),
         ("market.toml", |d| edit(d, "task = \"F12\"", "task = \"F77\""), "found \"F77\""),
+        (
+            "market.toml",
+            |d| edit(d, "source = 1.0", "source = 1.0\nparadigm = { CLZ = 1.0 }"),
+            "market.toml: shares.paradigm: wanted names out of CLS, EXT, GEN, OTH, found \"CLZ\"",
+        ),
+        ("market.toml", |d| edit(d, "\"stall\"\nlicence", "\"stal\"\nlicence"), "no source \"stall\" in the recipe"),
         ("market.toml", |d| edit(d, "body\"", "boddy\""), "boddy"),
         ("market.toml", |d| edit(d, "cap = 80", "cap = \"all\""), "market.toml:3: invalid type"),
         ("market.toml", |d| edit(d, "products.csv", "wares.csv"), "wares.csv"),

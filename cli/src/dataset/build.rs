@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -86,6 +87,7 @@ pub fn run(args: &BuildArgs) -> anyhow::Result<()> {
         read.recipe.cap = cap;
         read.table.insert("cap".into(), Value::Integer(i64::try_from(cap)?));
     }
+    placeable(&args.output)?;
     let taken = std::fs::read_dir(&args.output).is_ok_and(|mut entries| entries.next().is_some());
     if taken && !args.overwrite {
         bail!("{} is not empty: replace it with --overwrite, or name another --output", args.output.display());
@@ -111,6 +113,22 @@ pub fn run(args: &BuildArgs) -> anyhow::Result<()> {
     let seconds = started.elapsed().as_secs_f64();
     say(&format!("{}: {:.0} instructions a second ({seconds:.0} s)", args.output.display(), made(&manifest) / seconds));
     Ok(std::io::stdout().write_all(summary(&manifest).as_bytes())?)
+}
+
+/// Whether a folder can get this name, before any work is done for it.
+fn placeable(output: &Path) -> anyhow::Result<()> {
+    let Ok(found) = std::fs::metadata(output) else { return Ok(()) };
+    if !found.is_dir() {
+        bail!("{}: wanted a folder, or a new name for one; found a file", output.display());
+    }
+    // A folder cannot be renamed over one where something is mounted.
+    let disk = |path: &Path| std::fs::metadata(path).map(|found| found.dev());
+    if let Some(parent) = output.canonicalize()?.parent()
+        && disk(parent)? != found.dev()
+    {
+        bail!("{}: a disk is mounted there; name a folder within it", output.display());
+    }
+    Ok(())
 }
 
 /// Whether a folder is an earlier build that holds nothing else: no recipe, no data to read.

@@ -14,6 +14,7 @@ pub mod manifest;
 pub mod output;
 pub mod recipe;
 mod sieve;
+mod size;
 mod source;
 mod spool;
 #[cfg(test)]

@@ -11,7 +11,7 @@ use crate::raw::generic::Mapping;
 use crate::raw::{Adapter, RawFile, Split, adapters};
 use crate::shop;
 use crate::task::{Make, Task, find, tasks};
-use crate::wording::Style;
+use crate::wording::{PARADIGMS, Style};
 
 /// All that decides a build. The same recipe, data and seed give the same bytes.
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -31,7 +31,7 @@ pub struct Recipe {
     pub atomic_per_row: usize,
     /// Exponent that flattens unit sizes: 1 keeps them, 0 makes them equal as far as they reach.
     pub alpha: f64,
-    /// Wanted number of training instructions; 0 for as many as cap and shares allow.
+    /// Most training instructions, reached where cap and shares allow it; 0 for as many as these allow.
     pub size: usize,
     /// Whether rows and instructions that repeat are removed.
     pub deduplicate: bool,
@@ -245,33 +245,60 @@ impl Recipe {
                 _ => return bad(format!("wanted a task id from {} to A68, found {id:?}", known[0])),
             }
         }
-        for held in &self.heldout {
-            let place = held.name.contains(['/', '\\', '\0']) || held.name.starts_with('.') || held.name.is_empty();
-            if place {
-                return bad(format!("held-out set {:?}: wanted a name that can be a file's", held.name));
+        let unit = |name: &str, value: f64, most: f64| match value / most {
+            0.0..=1.0 => Ok(()),
+            _ => Err(BuildError::Recipe(format!("{name}: wanted a number from 0 to {most}, found {value}"))),
+        };
+        unit("alpha", self.alpha, 1.0)?;
+        unit("style.chinese_share", self.style.chinese_share, 1.0)?;
+        unit("shares.language", self.shares.language, 0.5)?;
+        unit("shares.data_type", self.shares.data_type, 1.0)?;
+        unit("shares.source", self.shares.source, 1.0)?;
+        for (name, share) in &self.shares.paradigm {
+            if PARADIGMS.iter().all(|p| p.name() != name) {
+                let known: Vec<&str> = PARADIGMS.iter().map(|p| p.name()).collect();
+                return bad(format!("shares.paradigm: wanted names out of {}, found {name:?}", known.join(", ")));
             }
-            if self.heldout.iter().filter(|h| h.name == held.name).count() > 1 {
-                return bad(format!("held-out set {:?} is there twice", held.name));
-            }
-            match self.source.iter().find(|s| s.name == held.source) {
-                Some(source) if source.heldout > 0.0 => {}
-                Some(_) => {
-                    return bad(format!("held-out set {:?}: source {:?} holds nothing out", held.name, held.source));
-                }
-                None => return bad(format!("held-out set {:?}: no source {:?} in the recipe", held.name, held.source)),
+            unit(&format!("shares.paradigm.{name}"), *share, 1.0)?;
+        }
+        self.source.iter().try_for_each(SourceRecipe::check)?;
+        for source in &self.source {
+            if self.source.iter().filter(|s| s.name == source.name).count() > 1 {
+                return bad(format!("source {:?} is there twice", source.name));
             }
         }
-        let unit = |name: &str, value: f64| match value {
-            0.0..=1.0 => Ok(()),
-            _ => Err(BuildError::Recipe(format!("{name}: wanted a share from 0 to 1, found {value}"))),
-        };
-        unit("alpha", self.alpha)?;
-        unit("style.chinese_share", self.style.chinese_share)?;
-        unit("shares.language", self.shares.language * 2.0)?;
-        unit("shares.data_type", self.shares.data_type)?;
-        unit("shares.source", self.shares.source)?;
-        self.shares.paradigm.iter().try_for_each(|(name, share)| unit(&format!("shares.paradigm.{name}"), *share))?;
-        self.source.iter().try_for_each(|s| unit(&format!("heldout of source {:?}", s.name), s.heldout))
+        self.heldout.iter().try_for_each(|held| self.check_heldout(held))
+    }
+
+    fn check_heldout(&self, held: &HeldOut) -> Result<(), BuildError> {
+        let bad = |what: &str| Err(BuildError::Recipe(format!("held-out set {:?}: {what}", held.name)));
+        let short = held.name.len() <= NAME;
+        if !short
+            || held.name.contains(['/', '\\'])
+            || held.name.contains(char::is_control)
+            || held.name.starts_with('.')
+        {
+            return bad(&format!("wanted a name that can be a file's, of at most {NAME} bytes"));
+        }
+        if held.name.is_empty() {
+            return bad("wanted a name");
+        }
+        if self.heldout.iter().filter(|h| h.name == held.name).count() > 1 {
+            return bad("it is there twice");
+        }
+        if held.items == 0 {
+            return bad("items: wanted at least 1, found 0");
+        }
+        if let Some(sum) = &held.sha256
+            && !(sum.len() == 64 && sum.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
+        {
+            return bad(&format!("sha256: wanted 64 digits out of 0-9 and a-f, found {sum:?}"));
+        }
+        match self.source.iter().find(|s| s.name == held.source) {
+            Some(source) if source.heldout > 0.0 => Ok(()),
+            Some(_) => bad(&format!("source {:?} holds nothing out", held.source)),
+            None => bad(&format!("no source {:?} in the recipe", held.source)),
+        }
     }
 
     /// The sources, files looked up.
@@ -284,9 +311,6 @@ impl Recipe {
         };
         let mut sources = Vec::with_capacity(all.len());
         for source in all {
-            if sources.iter().any(|s: &Source| s.name == source.name) {
-                return Err(BuildError::Recipe(format!("source {:?} is there twice", source.name)));
-            }
             sources.push(match (source.mapping, adapters().iter().find(|a| a.name == source.name)) {
                 (Some(mapping), _) => {
                     let last =
@@ -298,6 +322,15 @@ impl Recipe {
                         let name = format!("{}/{}", source.name, name.strip_suffix(".gz").unwrap_or(&name));
                         RawFile { path: path.clone(), name, split: Split::Train }
                     };
+                    for path in &source.files {
+                        let found = std::fs::metadata(path).map_err(|e| BuildError::io(path, e))?;
+                        if !found.is_file() {
+                            return Err(BuildError::io(
+                                path,
+                                std::io::Error::other("wanted a file, found something else"),
+                            ));
+                        }
+                    }
                     let files = source.files.iter().map(file).collect();
                     let how = How::Mapped(Box::new(mapping));
                     Source { name: source.name, licence: source.licence, files, how, heldout: source.heldout }
@@ -315,20 +348,50 @@ impl Recipe {
                     let (licence, how) = (shop::LICENCE.to_owned(), How::Made(lang, self.seed));
                     Source { name: source.name, licence, files, how, heldout: source.heldout }
                 }
-                (None, None) => {
-                    let known = adapters().iter().map(|a| a.name).chain(shop::SOURCES.map(|s| s.0));
-                    let known: Vec<&str> = known.collect();
-                    let what = format!(
-                        "source {:?} is not known and has no [source.mapping]; known are {}",
-                        source.name,
-                        known.join(", ")
-                    );
-                    return Err(BuildError::Recipe(what));
-                }
+                (None, None) => return Err(unknown(&source.name)),
             });
         }
         Ok(sources)
     }
+}
+
+/// Longest name of a held-out set, in bytes: with its ending, a file's may have 255.
+const NAME: usize = 200;
+
+impl SourceRecipe {
+    fn check(&self) -> Result<(), BuildError> {
+        let bad = |what: &str| Err(BuildError::Recipe(format!("source {:?}: {what}", self.name)));
+        if self.name.is_empty() || self.name.contains(char::is_control) {
+            return bad("wanted a name");
+        }
+        if !(0.0..=1.0).contains(&self.heldout) {
+            return bad(&format!("heldout: wanted a share from 0 to 1, found {}", self.heldout));
+        }
+        match &self.mapping {
+            Some(_) if self.files.is_empty() => bad("wanted files, found none"),
+            Some(mapping) if mapping.kinds() != 1 => bad(&format!(
+                "wanted one of product, review, dialogue and query in the mapping, found {}",
+                mapping.kinds()
+            )),
+            Some(_) => Ok(()),
+            None if !is_known(&self.name) => Err(unknown(&self.name)),
+            None if !self.files.is_empty() => bad("a known source has files of its own; those named want a mapping"),
+            None if !self.licence.is_empty() => bad("a known source has a licence of its own; leave the key out"),
+            None => Ok(()),
+        }
+    }
+}
+
+fn is_known(source: &str) -> bool {
+    adapters().iter().any(|a| a.name == source) || shop::SOURCES.iter().any(|s| s.0 == source)
+}
+
+fn unknown(source: &str) -> BuildError {
+    let known: Vec<&str> = adapters().iter().map(|a| a.name).chain(shop::SOURCES.map(|s| s.0)).collect();
+    BuildError::Recipe(format!(
+        "source {source:?} is not known and has no [source.mapping]; known are {}",
+        known.join(", ")
+    ))
 }
 
 /// The parser's message with line and what is wrong, without its drawing of the line.

@@ -83,6 +83,38 @@ fn no_source_takes_more_than_its_share_where_the_others_reach() {
 }
 
 #[test]
+fn a_size_is_met_and_never_overshot() {
+    let make = || {
+        let mut units: Vec<Unit> = (0..30).map(|i| unit("F09", i, Lang::En, &[("", 40 * (i + 1))])).collect();
+        units.extend((30..50).map(|i| unit("F12", i, Lang::Zh, &[("0", 300), ("1", 20 * (i - 20))])));
+        units.extend((50..60).map(|i| unit("F07", i, Lang::En, &[("", 9)])));
+        units
+    };
+    let shares = Shares { language: 0.45, source: 0.05, ..Shares::default() };
+    for recipe in [free(), Recipe { floor: 100, ..free() }, Recipe { shares, floor: 50, cap: 301, ..Recipe::default() }]
+    {
+        for size in [1, 2, 25, 300, 999, 2000, 4001] {
+            let mut units = make();
+            balance(&mut units, 60, &Recipe { size, ..recipe.clone() });
+            let all: usize = units.iter().map(Unit::quota).sum();
+            assert_eq!(all, size, "floor {}", recipe.floor);
+            let of = |class: &str, u: &Unit| {
+                let mut rng = SplitMix::new(u.source as u64);
+                let keys: Vec<u64> = (0..300 + 20 * (u.source - 20)).map(|_| rng.next_u64()).collect();
+                let keys = if class == "0" { &keys[..300] } else { &keys[300..] };
+                keys.iter().filter(|&&k| u.keeps(class, k)).count()
+            };
+            assert!(units[30..50].iter().all(|u| of("0", u) == of("1", u) && 2 * of("0", u) == u.quota()));
+            assert!(units[50..].iter().all(|u| u.quota() == 0), "below the floor");
+        }
+        let mut units = make();
+        balance(&mut units, 60, &Recipe { size: 1_000_000, ..recipe.clone() });
+        let limit: usize = units.iter().map(Unit::quota).sum();
+        assert!(limit > 4001, "{limit}");
+    }
+}
+
+#[test]
 fn the_gate_is_asked_about_as_many_yes_as_no() {
     let mut unit = Unit::new(crate::task::find("A57").unwrap(), 0, Lang::En);
     let mut rng = SplitMix::new(1);
@@ -111,7 +143,34 @@ fn the_built_in_recipe_reads() {
     let paradigms: std::collections::BTreeSet<&str> =
         recipe.heldout.iter().map(|h| crate::task::find(&h.task).unwrap().paradigm.name()).collect();
     assert_eq!(paradigms.len(), 4);
+    let twice = "[[source]]\nname = \"subjqa\"\n".repeat(2);
+    let own = "[[source]]\nname = \"own\"\nfiles = [\"a.csv\"]\n";
+    let held = |keys: &str| format!("{}heldout = 0.5\n[source.mapping.review]\ntext = \"t\"\n[[heldout]]\n{keys}", own);
     for (bad, part) in [
+        (
+            "[shares]\nparadigm = { CLS = 0.5, NER = 0.1 }",
+            "shares.paradigm: wanted names out of CLS, EXT, GEN, OTH, found \"NER\"",
+        ),
+        ("[shares]\nparadigm = { CLS = 1.5 }", "shares.paradigm.CLS: wanted a number from 0 to 1, found 1.5"),
+        ("[shares]\nlanguage = 0.6", "shares.language: wanted a number from 0 to 0.5, found 0.6"),
+        ("[shares]\nsource = nan", "shares.source"),
+        ("[tasks]\nunseen = [\"brands\"]", "found \"brands\""),
+        ("[[source]]\nname = \"subjqua\"", "source \"subjqua\" is not known"),
+        ("[[source]]\nname = \"\"", "wanted a name"),
+        ("[[source]]\nname = \"subjqa\"\nfiles = [\"a.csv\"]", "those named want a mapping"),
+        ("[[source]]\nname = \"subjqa\"\nlicence = \"own\"", "a licence of its own"),
+        ("[[source]]\nname = \"subjqa\"\nheldout = 1.5", "source \"subjqa\": heldout"),
+        (&twice, "source \"subjqa\" is there twice"),
+        (
+            &format!("{own}[source.mapping]"),
+            "wanted one of product, review, dialogue and query in the mapping, found 0",
+        ),
+        ("[[source]]\nname = \"own\"\nmapping.review.text = \"t\"", "source \"own\": wanted files"),
+        (&held("name = \"a\"\nsource = \"won\"\ntask = \"F12\""), "no source \"won\""),
+        (&held("name = \"a\\nb\"\nsource = \"own\"\ntask = \"F12\""), "a name that can be a file's"),
+        (&held(&format!("name = \"{}\"\nsource = \"own\"\ntask = \"F12\"", "n".repeat(251))), "of at most 200 bytes"),
+        (&held("name = \"a\"\nsource = \"own\"\ntask = \"F12\"\nitems = 0"), "items: wanted at least 1"),
+        (&held("name = \"a\"\nsource = \"own\"\ntask = \"F12\"\nsha256 = \"0\""), "sha256: wanted 64 digits"),
         ("sed = 1", "line 1"),
         ("[[source]]\nname = \"subjqa\"\nskip = [\"A99\"]", "A99"),
         ("[tasks]\nonly = [\"F99\"]", "F99"),

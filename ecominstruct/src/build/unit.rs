@@ -6,6 +6,7 @@ use rustc_hash::FxHashMap;
 use serde::Serialize;
 
 use super::recipe::Recipe;
+use super::size::{Room, settle};
 use crate::gate::{Case, Verdict, harden};
 use crate::instruction::{Kind, Lang, Paradigm};
 use crate::task::{GateKind, Task};
@@ -197,11 +198,16 @@ impl Unit {
         self.classes.iter().map(|(name, c)| limit(name, c.keys.len()).min(c.keys.len())).collect()
     }
 
+    /// Whether there are two labels, which are kept equally often.
+    fn even(&self, available: &[usize]) -> bool {
+        self.task.paradigm == Paradigm::Cls && available.len() == 2
+    }
+
     /// Shares `total` among the classes in proportion to `available`.
     fn share(&mut self, available: &[usize], total: usize) {
         let sum: usize = available.iter().sum();
         let total = total.min(sum);
-        let binary = self.task.paradigm == Paradigm::Cls && available.len() == 2;
+        let binary = self.even(available);
         let mut left = total;
         for (i, (class, &n)) in self.classes.values_mut().zip(available).enumerate() {
             let rest: usize = available[i..].iter().sum();
@@ -242,7 +248,21 @@ pub(super) fn balance(units: &mut [Unit], sources: usize, recipe: &Recipe) {
     let tokens: Vec<f64> = units.iter().map(Unit::mean_tokens).collect();
     let limit: usize = most.iter().sum();
     let size = if recipe.size == 0 { limit } else { recipe.size.min(limit) };
-    let mut kept = fill(&most, &factor, recipe.alpha, size);
+    let steps: Vec<usize> = units.iter().zip(&available).map(|(u, classes)| 1 + usize::from(u.even(classes))).collect();
+    let fill = |factor: &[f64]| match recipe.size {
+        0 => fill(&most, factor, recipe.alpha, size),
+        _ => {
+            let room = |((&most, f), &step): ((&usize, &f64), &usize)| Room {
+                most,
+                ceiling: most as f64 * f.min(1.0),
+                floor: most.min(recipe.floor),
+                weight: (most as f64).powf(recipe.alpha) * f,
+                step,
+            };
+            settle(&most.iter().zip(factor).zip(&steps).map(room).collect::<Vec<_>>(), size)
+        }
+    };
+    let mut kept = fill(&factor);
     if recipe.cap > 0 || recipe.size > 0 {
         // Many small steps: groups overlap, and a unit that was held back too far would not come back.
         for _ in 0..400 {
@@ -251,10 +271,12 @@ pub(super) fn balance(units: &mut [Unit], sources: usize, recipe: &Recipe) {
                 break;
             }
             factor.iter_mut().zip(groups).for_each(|(f, wanted)| *f *= wanted.powf(0.1));
-            kept = fill(&most, &factor, recipe.alpha, size);
+            kept = fill(&factor);
         }
         // Below the floor a unit teaches little: it keeps the floor, or all it has.
-        kept.iter_mut().zip(&most).for_each(|(n, &most)| *n = (*n).max(most.min(recipe.floor)));
+        if recipe.size == 0 {
+            kept.iter_mut().zip(&most).for_each(|(n, &most)| *n = (*n).max(most.min(recipe.floor)));
+        }
     }
     for ((unit, classes), n) in units.iter_mut().zip(&available).zip(kept) {
         unit.share(classes, n);

@@ -48,6 +48,14 @@ pub struct Mapping {
     pub query: Option<QueryColumns>,
 }
 
+impl Mapping {
+    /// How many kinds of record it has columns for.
+    pub(crate) fn kinds(&self) -> usize {
+        let all = [self.product.is_some(), self.review.is_some(), self.dialogue.is_some(), self.query.is_some()];
+        all.into_iter().filter(|there| *there).count()
+    }
+}
+
 /// Format of a user's file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
