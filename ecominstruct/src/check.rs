@@ -3,7 +3,7 @@
 //! Held-out files are read first and make a firewall of their own; then training files are streamed in chunks, whose rows are
 //! looked at in parallel. Memory: two or three hashes a row, and up to [`KEPT`] rows of each unit for the baselines.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
@@ -14,11 +14,11 @@ use serde::Serialize;
 use self::row::{Facts, Look};
 use self::tally::{Tally, UnitKey};
 use crate::build::manifest::Manifest;
-use crate::build::sha256;
 use crate::firewall::Firewall;
 use crate::instruction::Instruction;
 use crate::read::{BadRows, Format, Reader};
 
+mod counts;
 mod row;
 mod tally;
 mod unit;
@@ -133,7 +133,7 @@ pub fn check(path: &Path, progress: &mut dyn FnMut(usize)) -> Result<Report, Che
     let mut checks = tally.checks();
     if let Some(manifest) = manifest {
         checks.push(match manifest {
-            Ok(manifest) => compare(path, &manifest, &seen, &tally),
+            Ok(manifest) => counts::compare(path, &manifest, &seen, &tally),
             Err(what) => Check {
                 name: "manifest",
                 passed: false,
@@ -236,52 +236,6 @@ fn read(
         Format::Instruct | Format::Auto => {}
     }
     Ok(rows)
-}
-
-/// Whether the manifest tells the truth.
-fn compare(folder: &Path, manifest: &Manifest, seen: &[(String, usize)], tally: &Tally) -> Check {
-    let mut faults = Faults::default();
-    for file in &manifest.files {
-        let path = folder.join(&file.name);
-        match (sha256(&path), fs::metadata(&path)) {
-            (Ok(found), Ok(data)) => {
-                if found != file.sha256 {
-                    faults.add(format!("{}: wanted SHA-256 {}, found {found}", file.name, file.sha256));
-                }
-                if data.len() != file.bytes {
-                    faults.add(format!("{}: wanted {} bytes, found {}", file.name, file.bytes, data.len()));
-                }
-            }
-            (Err(e), _) | (_, Err(e)) => faults.add(format!("{}: cannot read: {e}", file.name)),
-        }
-        if let Some((_, rows)) = seen.iter().find(|(name, rows)| *name == file.name && *rows != file.rows) {
-            faults.add(format!("{}: wanted {} rows, found {rows}", file.name, file.rows));
-        }
-    }
-    for (name, _) in seen.iter().filter(|(name, _)| manifest.files.iter().all(|f| f.name != *name)) {
-        faults.add(format!("{name}: not in the manifest"));
-    }
-    // Other forms than the project's own say nothing about task and language.
-    if tally.train > 0 {
-        let mut same = |what: &str, wanted: &BTreeMap<String, usize>, found: &BTreeMap<String, usize>| {
-            for name in wanted.keys().chain(found.keys().filter(|k| !wanted.contains_key(*k))) {
-                let count = |map: &BTreeMap<String, usize>| map.get(name).copied().unwrap_or_default();
-                if count(wanted) != count(found) {
-                    let (wanted, found) = (count(wanted), count(found));
-                    faults.add(format!("manifest.json: {what} {name}: says {wanted} training rows, found {found}"));
-                }
-            }
-        };
-        same("task", &manifest.tasks, &tally.tasks);
-        same("language", &manifest.languages, &tally.languages);
-        same("paradigm", &manifest.paradigms, &tally.paradigms);
-        if manifest.instructions != tally.train {
-            let (wanted, found) = (manifest.instructions, tally.train);
-            faults.add(format!("manifest.json: says {wanted} training rows, found {found}"));
-        }
-    }
-    let found = format!("{} files by size, SHA-256 and rows; counts by task, language, paradigm", manifest.files.len());
-    faults.check("manifest", found, Vec::new())
 }
 
 /// What is wrong somewhere: how often, and the first few.

@@ -177,6 +177,16 @@ impl Firewall {
         shown(row).find_map(|text| Some((self.check(text)?, text)))
     }
 
+    /// [`Firewall::check`] of a candidate, or of what fills a prompt. Too short a text may be any label and is nobody's.
+    pub fn check_part(&self, text: &str) -> Option<Hit> {
+        let lang = Lang::detect(text);
+        let words = || text.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty()).count();
+        let least = Size::of(lang).least;
+        // Most are a word or two: told without the work of folding.
+        let short = text.is_ascii() && words() < least || Folded::new(text, lang).units.len() < least;
+        if self.is_empty() || short { None } else { self.check(text) }
+    }
+
     fn check_as(&self, text: &str, lang: Lang) -> Option<Hit> {
         let size = Size::of(lang);
         let folded = Folded::new(text, lang);
@@ -391,6 +401,21 @@ mod tests {
         }
         assert_eq!([wall.check("好评！"), wall.check("Blue  SAW")], [Some(Hit::Exact); 2]);
         assert_eq!([wall.check("好评很多"), wall.check("a blue saw"), wall.check("!?")], [None; 3]);
+    }
+
+    #[test]
+    fn parts_are_looked_at_where_they_are_long_enough_to_be_someones() {
+        let mut wall = wall(&[EN, ZH]);
+        for input in ["好评", "blue saw", "don't you ask"] {
+            wall.add_row(&Instruction { task: "F12".into(), input: input.into(), ..Instruction::default() });
+        }
+        for text in ["好评", "blue saw", "Don't you ask!"] {
+            assert_eq!((wall.check(text), wall.check_part(text)), (Some(Hit::Exact), None), "{text}");
+        }
+        for text in [EN.to_owned(), ZH.to_owned(), format!("Is it said that \"{EN}\"?"), EN.replace(' ', "-")] {
+            assert!(wall.check_part(&text).is_some(), "{text}");
+        }
+        assert_eq!(wall.check_part("Is it said that the lamp is on?"), None);
     }
 
     #[test]

@@ -127,7 +127,7 @@ impl<'a> Maker<'a> {
                 let key = SplitMix::stream(self.recipe.seed, hash(&["key", task.id, &name])).next_u64();
                 if wants(task, &class, key) {
                     let words = self.word(task, &draft, block, (meta, &name), (class, key), which);
-                    made.extend(words.map(|m| self.walled(m, &passed)));
+                    made.extend(words.map(|m| self.walled(m, &passed, &draft.fills)));
                 }
             }
         }
@@ -173,7 +173,7 @@ impl<'a> Maker<'a> {
             return None;
         }
         let sameness = hash(&[task.id, &instruction.input, &instruction.prompt_content(), &instruction.output]);
-        let ticket = Ticket { key, class, sides: sides(task, draft), tokens: n + answer };
+        let ticket = Ticket { key, class, sides: sides(task, draft), tokens: n + answer, written: n + answer };
         let order = SplitMix::stream(!self.recipe.seed, hash(&["order", &instruction.id])).next_u64();
         let format = format(task, draft);
         let labelled = task.paradigm == Paradigm::Cls;
@@ -181,12 +181,16 @@ impl<'a> Maker<'a> {
         Some(Made { task, ticket, order, sameness, instruction, line: Vec::new(), hit: None, format, labels })
     }
 
-    /// Asks the firewall, and writes the line where it says nothing. `passed` are texts that it was asked about before.
-    fn walled(&self, mut made: Made, passed: &[u64]) -> Made {
+    /// Asks the firewall about what is shown, `fills` of the prompt included, and writes the line where it says nothing. `passed` are
+    /// texts that it was asked about before.
+    fn walled(&self, mut made: Made, passed: &[u64], fills: &[(&str, String)]) -> Made {
         let shown = &made.instruction.input;
         if shown.contains('\n') || !passed.contains(&hash(&[shown])) {
             made.hit = self.firewall.check_row(&made.instruction).map(|(hit, _)| hit);
         }
+        let parts = made.instruction.candidates.iter().chain(fills.iter().map(|f| &f.1));
+        let mut unknown = parts.filter(|text| !passed.contains(&hash(&[text])));
+        made.hit = made.hit.or_else(|| unknown.find_map(|text| self.firewall.check_part(text)));
         if made.hit.is_none() && !self.recipe.tasks.shuffle_atomic {
             made.line = self.output.line(&made.instruction);
         }
@@ -289,6 +293,8 @@ pub(super) fn shuffle(
             list.iter().map(|&i| (made[i].instruction.output.clone(), made[i].instruction.gold.clone())).collect();
         SplitMix::stream(recipe.seed, hash(&["shuffle", &unit.to_string()])).shuffle(&mut answers);
         for (&i, (text, gold)) in list.iter().zip(answers) {
+            let own = tokens(&made[i].instruction.output);
+            made[i].ticket.written = made[i].ticket.tokens - own + tokens(&text);
             made[i].instruction.output = text;
             made[i].instruction.gold = gold;
             made[i].instruction.kind = Kind::Control;

@@ -143,7 +143,7 @@ impl<'a> HeldSet<'a> {
                     continue;
                 }
                 let sides = m.ticket.sides.take();
-                unit.add(Ticket { key: m.ticket.key, class: m.ticket.class.clone(), sides, tokens: 0 }, 0);
+                unit.add(Ticket { key: m.ticket.key, class: m.ticket.class.clone(), sides, tokens: 0, written: 0 }, 0);
                 made.push((block, at, m));
             }
         }

@@ -131,7 +131,10 @@ pub struct UnitEntry {
     pub made: usize,
     /// Instructions kept.
     pub kept: usize,
-    /// Estimated tokens of one.
+    /// Estimated tokens of those kept, prompts and answers; missing in manifests of earlier versions.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub tokens: Option<u64>,
+    /// Estimated tokens of one of those that could be made.
     pub mean_tokens: f64,
     /// Sizes of the classes that are balanced, where there are at most twelve.
     pub classes: BTreeMap<String, usize>,
@@ -157,6 +160,7 @@ impl UnitEntry {
             format_twin: unit.task.twin,
             made: unit.seen(),
             kept: unit.quota(),
+            tokens: Some(unit.kept_tokens()),
             mean_tokens: (unit.mean_tokens() * 10.0).round() / 10.0,
             classes: if few { classes.into_iter().map(|(c, n)| (c.to_owned(), n)).collect() } else { BTreeMap::new() },
             gate_before: unit.gate.as_ref().map(|g| g.before),
@@ -287,7 +291,7 @@ impl Manifest {
             languages: sum(&|u| u.lang.name().to_owned()),
             paradigms: sum(&|u| u.paradigm.name().to_owned()),
             tasks: sum(&|u| u.task.clone()),
-            estimated_tokens: units.iter().map(|u| (u.mean_tokens * u.kept as f64) as u64).sum(),
+            estimated_tokens: units.iter().filter_map(|u| u.tokens).sum(),
             files,
             sources,
             units,

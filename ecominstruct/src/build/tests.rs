@@ -12,7 +12,10 @@ fn unit(task: &str, source: usize, lang: Lang, sizes: &[(&str, usize)]) -> Unit 
     let mut rng = SplitMix::new(source as u64);
     for &(class, n) in sizes {
         for _ in 0..n {
-            unit.add(Ticket { key: rng.next_u64(), class: class.to_owned(), sides: None, tokens: 100 }, 800);
+            unit.add(
+                Ticket { key: rng.next_u64(), class: class.to_owned(), sides: None, tokens: 100, written: 100 },
+                800,
+            );
         }
     }
     unit
@@ -124,7 +127,7 @@ fn the_gate_is_asked_about_as_many_yes_as_no() {
         let yes = i % 9 == 0;
         let sides = Sides::Match { first: pick(&mut rng), second: pick(&mut rng), yes };
         let class = if yes { "0" } else { "1" }.to_owned();
-        unit.add(Ticket { key: rng.next_u64(), class, sides: Some(sides), tokens: 10 }, 800);
+        unit.add(Ticket { key: rng.next_u64(), class, sides: Some(sides), tokens: 10, written: 10 }, 800);
     }
     unit.run_gate(1, 10);
     let before = unit.gate.as_ref().unwrap().before;

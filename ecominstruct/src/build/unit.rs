@@ -34,7 +34,8 @@ pub(super) struct Unit {
 
 #[derive(Debug, Default)]
 struct Class {
-    keys: Vec<u64>,
+    /// With the estimated tokens of each.
+    keys: Vec<(u64, u32)>,
     seen: usize,
     /// Instructions to keep, set by [`balance`].
     quota: usize,
@@ -58,6 +59,8 @@ pub(super) struct Ticket {
     pub(super) class: String,
     pub(super) sides: Option<Sides>,
     pub(super) tokens: usize,
+    /// Tokens with the answer that is written, which may be another row's.
+    pub(super) written: usize,
 }
 
 /// The texts that the gate compares.
@@ -111,12 +114,12 @@ impl Unit {
         }
         let class = self.classes.entry(ticket.class).or_default();
         class.seen += 1;
-        class.keys.push(ticket.key);
+        class.keys.push((ticket.key, ticket.written as u32));
         // Twice the cap, because the gate may take some away.
         if cap > 0 && class.keys.len() >= 4 * cap {
             class.keys.select_nth_unstable(2 * cap - 1);
             class.keys.truncate(2 * cap);
-            class.threshold = class.keys.iter().copied().max();
+            class.threshold = class.keys.iter().map(|k| k.0).max();
         }
     }
 
@@ -128,6 +131,11 @@ impl Unit {
     /// How many are to be kept.
     pub(super) fn quota(&self) -> usize {
         self.classes.values().map(|c| c.quota).sum()
+    }
+
+    /// Estimated tokens of those to be kept.
+    pub(super) fn kept_tokens(&self) -> u64 {
+        self.classes.values().flat_map(|c| c.keys.iter().take(c.quota)).map(|k| u64::from(k.1)).sum()
     }
 
     /// Estimated tokens of one instruction.
@@ -158,7 +166,7 @@ impl Unit {
         let hard = harden(&cases, self.lang, seed, floor);
         if hard.keep.len() < cases.len() {
             let keep: BTreeSet<u64> = hard.keep.iter().map(|&i| keys[i]).collect();
-            self.classes.values_mut().for_each(|c| c.keys.retain(|k| keep.contains(k)));
+            self.classes.values_mut().for_each(|c| c.keys.retain(|k| keep.contains(&k.0)));
             self.hardened = Some(keep);
         }
         let after = (!hard.keep.is_empty()).then_some(hard.after);
@@ -170,7 +178,7 @@ impl Unit {
     fn balanced(&mut self, cap: usize) -> Vec<usize> {
         for class in self.classes.values_mut() {
             class.keys.sort_unstable();
-            class.keys.dedup();
+            class.keys.dedup_by_key(|k| k.0);
         }
         let sizes: Vec<usize> = self.classes.values().map(|c| c.keys.len()).collect();
         let cap = if cap == 0 { usize::MAX } else { cap };
@@ -214,7 +222,7 @@ impl Unit {
             let part = if binary { total / 2 } else { (left * n + rest / 2) / rest.max(1) };
             class.quota = part.min(n);
             left -= class.quota.min(left);
-            class.threshold = class.quota.checked_sub(1).and_then(|at| class.keys.get(at)).copied();
+            class.threshold = class.quota.checked_sub(1).and_then(|at| class.keys.get(at)).map(|k| k.0);
         }
     }
 

@@ -12,6 +12,7 @@ use crate::score;
 use crate::score::parse::{self, list, normal, typed_lines};
 use crate::splitmix::SplitMix;
 use crate::task::{self, Task};
+use crate::wording::Wording;
 
 /// Most estimated tokens of input and prompt, and of an answer.
 pub(super) const LIMITS: (usize, usize) = (900, 400);
@@ -127,7 +128,7 @@ impl Look {
         }
         let task = schema(row, part, &mut facts);
         facts.task = task.map(|t| t.id);
-        if let Some(task) = task {
+        if let Some(task) = task.filter(|_| !row.prompt.trim().is_empty()) {
             self.template(row, task, part, &mut facts);
         }
         languages(row, &mut facts);
@@ -145,8 +146,9 @@ impl Look {
         let Some(number) = row.template_id.strip_prefix(&start) else {
             return wrong(format!("template_id: wanted {start}… (task, prompt_lang), found {:?}", row.template_id));
         };
+        let misfit = Wording::builtin().misfit(task, number, row);
         if number == "generic" {
-            return;
+            return misfit.into_iter().for_each(wrong);
         }
         let [en, zh] = self.paraphrases(task.id);
         let last = if row.prompt_lang == Lang::En { en } else { zh };
@@ -158,7 +160,7 @@ impl Look {
             Ok(n) if part != Part::Paraphrase && n == last && row.prompt_lang == Lang::En => {
                 wrong(format!("{:?} is the held-out paraphrase, wanted another one here", row.template_id));
             }
-            Ok(_) => {}
+            Ok(_) => misfit.into_iter().for_each(wrong),
             Err(_) => wrong(format!("template_id: wanted {start}NUMBER, found {:?}", row.template_id)),
         }
     }
@@ -168,8 +170,16 @@ impl Look {
             let shown: String = text.chars().take(60).collect();
             format!("{shown:?} is in a held-out set ({})", hit.name())
         });
+        let within = || {
+            let parts = row.candidates.iter().map(|c| ("candidate", c)).chain([("prompt", &row.prompt)]);
+            parts.into_iter().find_map(|(what, text)| {
+                let hit = self.wall.check_part(text)?;
+                let shown: String = text.chars().take(60).collect();
+                Some(format!("{what} {shown:?} holds text of a held-out set ({})", hit.name()))
+            })
+        };
         let raw = || row.raw_ids.iter().find(|id| self.raw_ids.contains(&hash(&[id])));
-        if let Some(what) = first {
+        if let Some(what) = first.or_else(within) {
             facts.fault(Topic::Overlap, what);
         } else if let Some(id) = raw() {
             facts.fault(Topic::Overlap, format!("raw row {id:?} is held out"));
@@ -319,6 +329,20 @@ fn schema(row: &Instruction, part: Part, facts: &mut Facts) -> Option<&'static T
     if row.source.is_empty() {
         wrong("source: wanted a name, found none".to_owned());
     }
+    // A long record is asked about in several places, numbered after a tilde.
+    let own = row.raw_ids.first().map_or("", String::as_str);
+    let view = |rest: &str| rest.strip_prefix('~').is_some_and(|n| n.parse::<u32>().is_ok());
+    let name = row.id.strip_prefix(task.id).and_then(|rest| rest.strip_prefix(':')).unwrap_or_default();
+    if own.is_empty() || row.raw_ids.iter().any(String::is_empty) {
+        wrong(format!("raw_ids: wanted the raw rows, found {:?}", row.raw_ids));
+    } else if !name.strip_prefix(own).is_some_and(|rest| rest.is_empty() || view(rest)) {
+        wrong(format!("id: wanted {}:{own} (task, first of raw_ids), found {:?}", task.id, row.id));
+    } else if let Some(id) = row.raw_ids.iter().find(|id| !of_source(id, &row.source)) {
+        wrong(format!("raw_ids: wanted rows of {:?}, found {id:?}", row.source));
+    }
+    if row.group.is_empty() {
+        wrong("group: wanted a name, found none".to_owned());
+    }
     let fits = match (&row.gold, row.paradigm) {
         (Some(Gold::Labels(l)), Paradigm::Cls) => !l.is_empty(),
         (Some(Gold::Spans(_)), Paradigm::Ext)
@@ -344,6 +368,11 @@ fn schema(row: &Instruction, part: Part, facts: &mut Facts) -> Option<&'static T
         wrong(format!("gold of {}: wanted {wanted}, found {found}", row.paradigm.name()));
     }
     Some(task)
+}
+
+/// Whether a raw id is one of a source's.
+fn of_source(raw_id: &str, source: &str) -> bool {
+    raw_id.strip_prefix(source).is_some_and(|rest| rest.starts_with(['/', '#']))
 }
 
 /// An answer as the strict scores see it: sorted pairs of type and text in normal form, without separators.

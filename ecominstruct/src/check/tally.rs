@@ -21,10 +21,10 @@ const FEW: usize = 50;
 /// A unit, or a held-out set, which has a name of its own in the place of the task.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct UnitKey {
-    part: Part,
-    task: String,
-    source: String,
-    lang: Lang,
+    pub(super) part: Part,
+    pub(super) task: String,
+    pub(super) source: String,
+    pub(super) lang: Lang,
 }
 
 impl UnitKey {
@@ -61,10 +61,12 @@ pub(super) struct Tally {
     pub(super) tasks: BTreeMap<String, usize>,
     pub(super) languages: BTreeMap<String, usize>,
     pub(super) paradigms: BTreeMap<String, usize>,
+    /// Rows of training files, whatever their form.
+    pub(super) bare: usize,
     repeats_wanted: bool,
     faults: BTreeMap<&'static str, Faults>,
     rows: usize,
-    units: BTreeMap<UnitKey, Unit>,
+    pub(super) units: BTreeMap<UnitKey, Unit>,
     templates: Templates,
     candidates: BTreeMap<Paradigm, BTreeMap<usize, usize>>,
     gold_only: usize,
@@ -108,6 +110,7 @@ impl Tally {
             *histogram.entry(bin(n)).or_default() += 1;
         }
         self.longest = (self.longest.0.max(facts.tokens.0), self.longest.1.max(facts.tokens.1));
+        self.bare += usize::from(unit.part == Part::Train);
         if !whole {
             return;
         }
@@ -144,7 +147,7 @@ impl Tally {
             None => Faults::default().check(name, found, detail),
         };
         let foreign = self.foreign.iter().map(|f| {
-            format!("{f} names neither task nor language: only reading, lengths, overlap and repeats are checked")
+            format!("{f} names neither task nor language: only reading, ids, lengths, overlap and repeats are checked")
         });
         vec![
             self.schema.check("schema", rows.clone(), foreign.collect()),

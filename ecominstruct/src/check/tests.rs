@@ -5,8 +5,11 @@ use std::path::Path;
 use serde_json::json;
 
 use super::*;
+use crate::build::{sha256, tokens};
 use crate::instruction::{Entity, Gold, Lang, Paradigm};
 use crate::task::find;
+use crate::wording::Wording;
+use std::collections::BTreeMap;
 
 /// A row as a build makes it, of a task, about a text.
 fn row(task: &str, n: usize, input: &str, gold: Gold, candidates: &[&str]) -> Instruction {
@@ -18,7 +21,7 @@ fn row(task: &str, n: usize, input: &str, gold: Gold, candidates: &[&str]) -> In
         Gold::Entities(_) => crate::eval_set::answer_text(&gold, &candidates, ", "),
         Gold::Text(text) => text.clone(),
     };
-    Instruction {
+    let row = Instruction {
         id: format!("{task}:stall/rows.csv:{n}"),
         task: task.to_owned(),
         kind: t.kind(),
@@ -30,18 +33,26 @@ fn row(task: &str, n: usize, input: &str, gold: Gold, candidates: &[&str]) -> In
         source_split: "train".to_owned(),
         raw_ids: vec![format!("stall/rows.csv:{n}")],
         group: format!("stall/rows.csv:{n}"),
-        description: "a task of the market stall".to_owned(),
-        prompt: format!("What is to be said of it? {}", candidates.join(", ")),
+        description: Wording::builtin().name(task, Lang::En).to_owned(),
         input: input.to_owned(),
-        constraint: "Answer in the form asked for.".to_owned(),
         n_candidates: (!candidates.is_empty()).then_some(candidates.len() as u32),
         candidates,
         output,
         gold: Some(gold),
-        template_id: format!("{task}-en-{}", n % 3 + 1),
         format_twin: t.twin,
         ..Instruction::default()
-    }
+    };
+    worded(row, n % 3 + 1)
+}
+
+/// The row in the words of a template.
+fn worded(row: Instruction, number: usize) -> Instruction {
+    let task = find(row.id.split(':').next().unwrap()).unwrap();
+    let template = Wording::builtin().template(task, row.prompt_lang, &number.to_string()).unwrap();
+    let list = row.candidates.join(", ");
+    let prompt = template.replace("{labels}", &list).replace("{types}", &list).replace("{type}", "material");
+    let template_id = format!("{}-{}-{number}", task.id, row.prompt_lang.name());
+    Instruction { prompt, template_id, ..row }
 }
 
 fn labels(label: &str) -> Gold {
@@ -73,6 +84,20 @@ fn entities(n: usize) -> Instruction {
         Entity { kind: "product".to_owned(), text: "stool".to_owned() },
     ]);
     row("F01", n, &format!("oak stool number {n}"), gold, &["product", "colour", "material"])
+}
+
+/// A row that has `filled` in its prompt, where it had `gap`.
+fn materials(gap: &str, filled: &str) -> Instruction {
+    let row = row("A02", 8, "oak stool number 8 with a leather seat", Gold::Spans(vec!["oak".to_owned()]), &[]);
+    let row = worded(row, 1);
+    Instruction { prompt: row.prompt.replacen(gap, filled, 1), ..row }
+}
+
+/// The good rows and one more.
+fn with(row: Instruction) -> Report {
+    let mut rows = good();
+    rows.push(row);
+    report(&rows)
 }
 
 /// Rows in which nothing is wrong.
@@ -113,8 +138,7 @@ fn write(path: &Path, rows: &[Instruction]) -> serde_json::Value {
 fn folder(train: &[Instruction]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let held = held();
-    let reworded: Vec<_> =
-        held.iter().map(|r| Instruction { template_id: "F12-en-4".to_owned(), ..r.clone() }).collect();
+    let reworded: Vec<_> = held.iter().map(|r| worded(r.clone(), 4)).collect();
     let files = [("train.jsonl", train), ("heldout/rainy.jsonl", &held), ("heldout-paraphrase/rainy.jsonl", &reworded)];
     let mut entries = Vec::new();
     for (name, rows) in files {
@@ -127,13 +151,34 @@ fn folder(train: &[Instruction]) -> tempfile::TempDir {
         train.iter().for_each(|r| *counts.entry(key(r)).or_default() += 1);
         counts
     };
+    let mut units: BTreeMap<_, (usize, usize)> = BTreeMap::new();
+    for r in train {
+        let unit = units.entry((&r.task, &r.source, r.lang)).or_default();
+        *unit = (unit.0 + 1, unit.1 + tokens(&r.input) + tokens(&r.prompt) + tokens(&r.output));
+    }
+    let unit = |(&(task, source, lang), &(kept, tokens)): (&(&String, &String, Lang), &(usize, usize))| {
+        let t = find(task).unwrap_or(find("F07").unwrap());
+        json!({
+            "task": task, "name": "", "source": source, "lang": lang, "paradigm": t.paradigm, "kind": t.kind(),
+            "format_twin": t.twin, "made": kept, "kept": kept, "tokens": tokens, "mean_tokens": 0.0, "classes": {},
+        })
+    };
+    let source = json!({
+        "name": "stall", "licence": "", "heldout": 0.1, "records": 9, "bad_rows": 0, "first_bad_rows": [], "walled": {},
+        "repeated": 0,
+    });
+    let heldout = json!({
+        "name": "rainy", "task": "F12", "source": "stall", "lang": "en", "paradigm": "CLS", "items": held.len(), "level": "",
+        "task_seen": true, "format_seen": true, "labels_seen": true, "baselines": {},
+    });
     let manifest = json!({
         "version": "0", "seed": 1, "files": entries, "instructions": train.len(),
         "languages": count(&|r| r.lang.name().to_owned()), "paradigms": count(&|r| r.paradigm.name().to_owned()),
-        "tasks": count(&|r| r.task.clone()), "estimated_tokens": 0, "sources": [], "units": [], "heldout": [],
+        "tasks": count(&|r| r.task.clone()), "estimated_tokens": units.values().map(|u| u.1).sum::<usize>(),
+        "sources": [source], "units": units.iter().map(unit).collect::<Vec<_>>(), "heldout": [heldout],
         "firewall_prompts": {}, "repeated_instructions": 0, "not_built": {}, "recipe": {},
     });
-    fs::write(dir.path().join("manifest.json"), manifest.to_string()).unwrap();
+    fs::write(dir.path().join("manifest.json"), format!("{manifest:#}")).unwrap();
     dir
 }
 
@@ -175,13 +220,34 @@ fn good_rows_pass() {
 fn schema() {
     red(&changed("F07", |r| r.parents = vec!["F99".into()]), "schema", "train.jsonl:3: parents of F07: wanted []");
     red(&changed("F07", |r| r.paradigm = Paradigm::Oth), "schema", "paradigm of F07: wanted GEN, found OTH");
-    red(&changed("F07", |r| r.task = "F36".into()), "schema", "found \"F36\"");
+    let error = changed("F07", |r| r.task = "F36".into());
+    assert!(error.checks[0].faults[0].contains("found \"F36\""), "{:?}", error.checks[0]);
+    red(&changed("F07", |r| r.raw_ids.clear()), "schema", "train.jsonl:3: raw_ids: wanted the raw rows, found []");
+    red(&changed("F07", |r| r.raw_ids.push(String::new())), "schema", "raw_ids: wanted the raw rows");
+    red(
+        &changed("F07", |r| r.raw_ids[0].push('9')),
+        "schema",
+        "id: wanted F07:stall/rows.csv:29 (task, first of raw_ids)",
+    );
+    red(
+        &changed("F07", |r| r.raw_ids.push("stalls/b:1".into())),
+        "schema",
+        "wanted rows of \"stall\", found \"stalls/b:1\"",
+    );
+    red(&changed("F07", |r| r.group.clear()), "schema", "group: wanted a name");
+    let views = changed("F07", |r| r.id.push_str("~3"));
+    assert!(views.passed(), "{:#?}", views.checks);
     red(&changed("F07", |r| r.format_twin ^= true), "schema", "format_twin of F07");
     red(&changed("F07", |r| r.dtype = None), "schema", "dtype of F07: wanted Product, found none");
     red(&changed("F07", |r| r.gold = None), "schema", "wanted text, found none");
     red(&changed("F07", |r| r.prompt = " ".into()), "schema", "wanted a prompt");
     red(&changed("F01", |r| r.n_candidates = Some(2)), "schema", "n_candidates: wanted 3, found 2");
-    red(&changed("F07", |r| r.id = "F12:stall/rows.csv:0".into()), "schema", "no other row has");
+    let again =
+        |r: &mut Instruction| (r.id, r.raw_ids) = ("F07:stall/rows.csv:2".into(), vec!["stall/rows.csv:2".into()]);
+    let mut rows = good();
+    rows.push(title(8));
+    again(&mut rows[7]);
+    red(&report(&rows), "schema", "train.jsonl:8: wanted an id that no other row has");
 }
 
 #[test]
@@ -223,9 +289,7 @@ fn none_answers() {
 
 #[test]
 fn candidates() {
-    let one = |shown: &'static [&'static str]| {
-        changed("F03", |r| *r = Instruction { template_id: r.template_id.clone(), ..shelf(5, "Kitchen", shown) })
-    };
+    let one = |shown: &'static [&'static str]| changed("F03", |r| *r = shelf(5, "Kitchen", shown));
     red(&one(&["Kitchen"]), "candidates", "gold only");
     red(&one(&["Garden", "Toys"]), "candidates", "wanted \"Kitchen\" among the candidates");
     red(&one(&["Garden", "Kitchen", "Garden"]), "candidates", "\"Garden\" is there twice");
@@ -259,12 +323,32 @@ fn copies() {
 
 #[test]
 fn templates() {
-    red(&changed("F07", |r| r.template_id = "F07-en-4".into()), "templates", "is the held-out paraphrase");
+    red(&changed("F07", |r| *r = worded(r.clone(), 4)), "templates", "is the held-out paraphrase");
+    let asked = "train.jsonl:3: prompt: wanted \"Turn this attribute list into the name under which the product could be sold.\", \
+                 filled, found \"Sell it.\"";
+    red(&changed("F07", |r| r.prompt = "Sell it.".into()), "templates", asked);
+    red(&changed("F07", |r| r.template_id = "F07-en-1".into()), "templates", "prompt: wanted \"Write a product title");
+    red(
+        &changed("F07", |r| r.template_id = "F07-en-generic".into()),
+        "templates",
+        "prompt: wanted \"Carry out the task",
+    );
+    red(&changed("F12", |r| r.candidates.reverse()), "templates", "prompt: wanted \"What is the overall sentiment");
+    red(
+        &changed("F07", |r| r.description.push('s')),
+        "templates",
+        "description: wanted \"product title generation\" or none",
+    );
+    red(
+        &changed("F07", |r| r.constraint = "Be brief.".into()),
+        "templates",
+        "constraint: wanted \"Give the requested text",
+    );
     red(&changed("F07", |r| r.template_id = "F07-zh-1".into()), "templates", "wanted F07-en-…");
     red(&changed("F07", |r| r.template_id = "F07-en-9".into()), "templates", "wanted a number from 1 to 4");
     let mut rows = good();
-    rows[2].template_id = "F07-en-1".into();
-    rows.extend((10..150).map(|n| Instruction { template_id: format!("F07-en-{}", n % 2 + 1), ..title(n) }));
+    rows[2] = worded(title(2), 1);
+    rows.extend((10..150).map(|n| worded(title(n), n % 2 + 1)));
     red(&report(&rows), "templates", "found no F07-en-3");
     let dir = folder(&good());
     fs::copy(dir.path().join("heldout/rainy.jsonl"), dir.path().join("heldout-paraphrase/other.jsonl")).unwrap();
@@ -276,8 +360,14 @@ fn templates() {
 #[test]
 fn language() {
     red(&changed("F07", |r| r.lang = Lang::Zh), "language", "F07 stall zh: wanted 90 % of inputs");
-    let report = changed("F07", |r| (r.prompt_lang, r.template_id) = (Lang::Zh, "F07-zh-1".into()));
-    red(&report, "language", "F07 stall en: wanted 90 % of prompts");
+    let chinese =
+        Instruction { prompt_lang: Lang::Zh, description: String::new(), ..materials("material", "material") };
+    let asked = |filled: &str| {
+        let row = worded(chinese.clone(), 1);
+        with(Instruction { prompt: row.prompt.replace("material", filled), ..row })
+    };
+    assert!(asked("material").passed());
+    red(&asked(&"sort of material ".repeat(9)), "language", "A02 stall en: wanted 90 % of prompts");
 }
 
 #[test]
@@ -302,7 +392,8 @@ fn overlap() {
 #[test]
 fn duplicates() {
     let mut rows = good();
-    rows.push(Instruction { id: "F07:stall/rows.csv:99".into(), template_id: "F07-en-1".into(), ..rows[2].clone() });
+    let raw_ids = vec!["stall/rows.csv:99".to_owned()];
+    rows.push(worded(Instruction { id: "F07:stall/rows.csv:99".into(), raw_ids, ..rows[2].clone() }, 1));
     red(&report(&rows), "duplicates", "train.jsonl:8: an earlier row has this task");
 }
 
@@ -311,10 +402,53 @@ fn manifest_tells_the_truth() {
     let dir = folder(&good());
     let path = dir.path().join("train.jsonl");
     let text = fs::read_to_string(&path).unwrap();
-    fs::write(&path, text.replace("market", "flea m.")).unwrap();
+    fs::write(&path, text.replace("bamboo", "linden")).unwrap();
     red(&check(dir.path(), &mut |_| {}).unwrap(), "manifest", "train.jsonl: wanted SHA-256");
     fs::write(&path, text.lines().skip(2).fold(String::new(), |all, l| all + l + "\n")).unwrap();
     red(&check(dir.path(), &mut |_| {}).unwrap(), "manifest", "says 7 training rows, found 5");
+    fs::write(&path, &text).unwrap();
+    let manifest = dir.path().join("manifest.json");
+    let truth = fs::read_to_string(&manifest).unwrap();
+    let value: serde_json::Value = serde_json::from_str(&truth).unwrap();
+    assert!(check(dir.path(), &mut |_| {}).unwrap().passed());
+    let lie = |place: &str, wrong: serde_json::Value| {
+        let mut value = value.clone();
+        *value.pointer_mut(place).unwrap() = wrong.clone();
+        let text = format!("{value:#}");
+        fs::write(&manifest, &text).unwrap();
+        let same = |(a, b): (&str, &str)| a == b;
+        (
+            text.lines().zip(truth.lines()).position(|pair| !same(pair)).unwrap() + 1,
+            check(dir.path(), &mut |_| {}).unwrap(),
+        )
+    };
+    let number = |place: &str| value.pointer(place).unwrap().as_u64().unwrap();
+    assert_eq!(value["units"][3]["task"], "F12");
+    for (place, what) in [
+        ("/instructions", "training rows"),
+        ("/tasks/F12", "training rows of task F12"),
+        ("/languages/en", "training rows of language en"),
+        ("/paradigms/EXT", "training rows of paradigm EXT"),
+        ("/estimated_tokens", "estimated tokens of the training rows"),
+        ("/units/3/kept", "training rows of unit F12 stall en"),
+        ("/units/4/tokens", "estimated tokens of unit F15 stall en"),
+        ("/heldout/0/items", "items of rainy"),
+    ] {
+        let (line, report) = lie(place, json!(number(place) + 1));
+        let says = format!("manifest.json:{line}: says {} {what}, found {}", number(place) + 1, number(place));
+        red(&report, "manifest", &says);
+    }
+    for (place, wrong, says) in [
+        ("/units/3/source", json!("stalls"), "wanted \"stalls\" among the sources, found no such one"),
+        ("/units/3/lang", json!("zh"), "training rows of unit F12 stall zh, found 0"),
+        ("/units/3/task", json!("F99"), "wanted an id from F01 to A68, found \"F99\""),
+        ("/units/3/paradigm", json!("GEN"), "says that F12 is GEN Final, twin false; it is CLS Final, twin false"),
+        ("/units/3/task", json!("F15"), "wanted each unit once, found F15 stall en again"),
+        ("/units/3/task", json!("F15"), "wanted a unit F12 stall en of 2 rows, found none"),
+        ("/sources", json!([]), "wanted \"stall\" among the sources, found no such one"),
+    ] {
+        red(&lie(place, wrong).1, "manifest", says);
+    }
     fs::write(dir.path().join("manifest.json"), "{").unwrap();
     red(&check(dir.path(), &mut |_| {}).unwrap(), "manifest", "manifest.json");
 }
@@ -333,6 +467,24 @@ fn other_forms_are_checked_as_far_as_they_go() {
     assert!(nothing.to_string().contains("none.jsonl: "), "{nothing}");
     fs::remove_file(&path).unwrap();
     assert!(check(dir.path(), &mut |_| {}).unwrap_err().to_string().contains("wanted a .jsonl file"));
+}
+
+#[test]
+fn held_out_text_in_other_places() {
+    let text = held()[0].input.clone();
+    let candidate = changed("F03", |r| *r = shelf(5, "Kitchen", &["Garden", "Kitchen", &text]));
+    red(
+        &candidate,
+        "overlap",
+        "train.jsonl:6: candidate \"Our raincoats kept two children dry for a whole day.\" holds text",
+    );
+    red(
+        &with(materials("material", &text)),
+        "overlap",
+        "train.jsonl:8: prompt \"Find everything in the text that is of the type",
+    );
+    let short = with(materials("material", "kept dry"));
+    assert!(short.passed(), "{:#?}", short.checks);
 }
 
 #[test]

@@ -16,6 +16,8 @@ const BINS: usize = 10;
 #[derive(Debug, Default)]
 pub(super) struct Unit {
     pub(super) rows: usize,
+    /// Estimated tokens of prompts and answers.
+    pub(super) tokens: u64,
     /// Answers by number among fixed labels, for each number of labels.
     fixed: BTreeMap<usize, Vec<usize>>,
     labels: BTreeMap<String, usize>,
@@ -32,6 +34,7 @@ pub(super) struct Unit {
 impl Unit {
     pub(super) fn add(&mut self, row: Instruction, facts: &Facts) {
         self.rows += 1;
+        self.tokens += (facts.tokens.0 + facts.tokens.1) as u64;
         if let Some((n, of)) = facts.fixed {
             let counts = self.fixed.entry(of).or_insert_with(|| vec![0; of]);
             counts.iter_mut().skip(n).take(1).for_each(|c| *c += 1);

@@ -3,6 +3,8 @@
 //! The templates are a data file (`tasks.toml`), several paraphrases for each task and language. The last English paraphrase of a
 //! task is held out of training, for a test of robustness against wording.
 
+mod fits;
+
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
@@ -200,11 +202,10 @@ impl Wording {
         } else {
             list.get(at)?
         };
-        let commas = candidates.iter().any(|c| c.contains([',', '，', '、']));
-        let all = candidates.join(if commas { "; " } else { ", " });
+        let all = joined(&candidates);
         let fills = &draft.fills;
         let prompt = fill(template, |name| match name {
-            "labels" | "types" | "attrs" | "slots" => all.clone(),
+            _ if LISTS.contains(&name) => all.clone(),
             _ => fills.iter().find(|f| f.0 == name).map(|f| spoken(&f.1)).unwrap_or_default(),
         });
         let mut input = self.input(draft, prompt_lang);
@@ -321,6 +322,15 @@ fn fill(template: &str, mut slot: impl FnMut(&str) -> String) -> String {
     }
     out.push_str(rest);
     out
+}
+
+/// The gaps of a template that the candidates fill.
+const LISTS: [&str; 4] = ["labels", "types", "attrs", "slots"];
+
+/// Candidates as a prompt lists them.
+fn joined(candidates: &[String]) -> String {
+    let commas = candidates.iter().any(|c| c.contains([',', '，', '、']));
+    candidates.join(if commas { "; " } else { ", " })
 }
 
 /// The paradigms that have a generic prompt.
