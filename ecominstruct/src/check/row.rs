@@ -110,9 +110,13 @@ impl Look {
     pub(super) fn row(&self, row: &Instruction, part: Part, whole: bool) -> Facts {
         let mut shown = row.candidates.clone();
         shown.sort_unstable();
+        // Answers that belong to other rows do not tell questions apart: there, the whole prompt and the raw rows do.
+        let control = row.kind == Kind::Control;
+        let prompt = if whole && !control { "" } else { &row.prompt };
+        let raw = if control { row.raw_ids.concat() } else { String::new() };
         let mut facts = Facts {
             id: hash(&[&row.id]),
-            same: hash(&[&row.task, &row.input, &shown.concat(), &row.output, if whole { "" } else { &row.prompt }]),
+            same: hash(&[&row.task, &row.input, &shown.concat(), &row.output, prompt, &raw]),
             alike: hash(&[&row.task, &row.input, &row.output]),
             ..Facts::default()
         };

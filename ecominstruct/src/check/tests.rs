@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::*;
 use crate::build::{sha256, tokens};
-use crate::instruction::{Entity, Gold, Lang, Paradigm};
+use crate::instruction::{Entity, Gold, Kind, Lang, Paradigm};
 use crate::task::find;
 use crate::wording::Wording;
 use std::collections::BTreeMap;
@@ -395,6 +395,23 @@ fn duplicates() {
     let raw_ids = vec!["stall/rows.csv:99".to_owned()];
     rows.push(worded(Instruction { id: "F07:stall/rows.csv:99".into(), raw_ids, ..rows[2].clone() }, 1));
     red(&report(&rows), "duplicates", "train.jsonl:8: an earlier row has this task");
+}
+
+#[test]
+fn permuted_answers_tell_no_rows_apart() {
+    let permuted = |n: usize, kind: &str| {
+        let row = materials("material", kind);
+        let raw_ids = vec![format!("stall/rows.csv:{n}")];
+        Instruction { id: format!("A02:stall/rows.csv:{n}"), raw_ids, kind: Kind::Control, ..row }
+    };
+    // Two questions about one text, with the answer of a third.
+    let mut rows = good();
+    rows.extend([permuted(10, "material"), permuted(10, "colour"), permuted(11, "material")]);
+    rows[8].id.push_str("~1");
+    let found = report(&rows);
+    assert!(found.passed(), "{:#?}", found.checks);
+    rows.push(Instruction { id: "A02:stall/rows.csv:10~2".into(), ..rows[7].clone() });
+    red(&report(&rows), "duplicates", "train.jsonl:11: an earlier row has this task");
 }
 
 #[test]
