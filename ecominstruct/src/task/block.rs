@@ -61,6 +61,8 @@ struct Lookup {
     agents_say: OnceLock<HashMap<u64, Vec<usize>, Plain>>,
     neutral: OnceLock<bool>,
     said: OnceLock<Vec<OnceLock<Vec<u64>>>>,
+    telling_leaf: OnceLock<Vec<OnceLock<bool>>>,
+    doubles: OnceLock<Vec<OnceLock<Vec<usize>>>>,
     near_products: OnceLock<Near>,
     near_reviews: OnceLock<Near>,
     near_queries: OnceLock<Near>,
@@ -335,6 +337,21 @@ impl Block {
     pub(super) fn judges_neutrally(&self) -> bool {
         let neutral = |r: &Review| r.polarity == Some(Polarity::Neutral);
         *self.lookup.neutral.get_or_init(|| self.reviews.iter().take(LOOKED_AT).any(neutral))
+    }
+
+    /// `work`, worked out once for each product of the block: whether its leaf category says what it is.
+    pub(super) fn telling_leaf(&self, product: &Product, work: impl FnOnce() -> bool) -> bool {
+        let all = self.lookup.telling_leaf.get_or_init(|| self.products.iter().map(|_| OnceLock::new()).collect());
+        match self.products.element_offset(product).and_then(|at| all.get(at)) {
+            Some(known) => *known.get_or_init(work),
+            None => work(),
+        }
+    }
+
+    /// `work`, worked out once for product `at`: listings that are easily taken for it.
+    pub(super) fn doubles(&self, at: usize, work: impl FnOnce() -> Vec<usize>) -> &[usize] {
+        let all = self.lookup.doubles.get_or_init(|| self.products.iter().map(|_| OnceLock::new()).collect());
+        all.get(at).map_or(&[], |known| known.get_or_init(work))
     }
 
     /// What review `at` says, as `content` tells it, worked out once.

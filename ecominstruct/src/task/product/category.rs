@@ -112,12 +112,12 @@ fn other_leaf<'a>(block: &'a Block, product: &Product, siblings: usize, rng: &mu
 /// `Acme A5 watch`).
 fn leaf_of<'a>(block: &Block, product: &'a Product) -> Option<&'a str> {
     let leaf = product.leaf()?;
-    if block.leaves().count(leaf) < PRODUCTS {
-        return None;
-    }
-    let words = tokens(leaf);
-    let branded = words.len() >= 2 && tokens(&product.title).get(0) == words.get(0);
-    (!branded && evident(block, product)).then_some(leaf)
+    let tells = || {
+        let words = tokens(leaf);
+        let branded = || words.len() >= 2 && tokens(&product.title).get(0) == words.get(0);
+        block.leaves().count(leaf) >= PRODUCTS && !branded() && evident(block, product)
+    };
+    block.telling_leaf(product, tells).then_some(leaf)
 }
 
 /// Whether two products surely are in different categories.

@@ -36,17 +36,28 @@ fn duplicates<'a>(block: &'a Block, product: &'a Product) -> Vec<&'a Product> {
     judged(block, product).filter(|(same, _)| *same).map(|(_, other)| other).chain(others).collect()
 }
 
-/// Listings of other clusters with titles like this one's, where the titles tell that the products are different ones.
-fn doubles<'a>(block: &'a Block, product: &'a Product, k: usize) -> Vec<&'a Product> {
-    let Some(cluster) = &product.cluster else { return Vec::new() };
-    let title = tokens(&product.title);
-    let other = |i: usize| {
-        block.products.get(i).is_some_and(|p| {
-            p.leaf() == product.leaf() && p.cluster.as_ref().is_some_and(|c| c != cluster) && differ(product, &title, p)
-        })
+/// Up to `k` listings of other clusters with titles like this one's, where the titles tell that the products are different
+/// ones.
+fn doubles<'a>(block: &'a Block, at: usize, k: usize) -> Vec<&'a Product> {
+    let Some((product, cluster)) = block.products.get(at).and_then(|p| Some((p, p.cluster.as_ref()?))) else {
+        return Vec::new();
     };
-    block.near_products().near(&product.title, k, other).into_iter().filter_map(|i| block.products.get(i)).collect()
+    let find = || {
+        let title = tokens(&product.title);
+        let other = |i: usize| {
+            block.products.get(i).is_some_and(|p| {
+                p.leaf() == product.leaf()
+                    && p.cluster.as_ref().is_some_and(|c| c != cluster)
+                    && differ(product, &title, p)
+            })
+        };
+        block.near_products().near(&product.title, DOUBLES, other)
+    };
+    block.doubles(at, find).iter().take(k).filter_map(|&i| block.products.get(i)).collect()
 }
+
+/// Listings that are looked for; every task takes the nearest of them.
+const DOUBLES: usize = 12;
 
 /// Words of one text that the other does not have, not even inside others.
 fn lacks<'a>(words: &'a Words, other: &Words) -> Vec<&'a str> {
@@ -76,10 +87,11 @@ fn differ(a: &Product, a_title: &Words, b: &Product) -> bool {
 }
 
 /// A different product: as judged, or where there are clusters, in six of ten cases one with a title like it.
-fn different<'a>(block: &'a Block, product: &'a Product, rng: &mut SplitMix) -> Option<&'a Product> {
+fn different<'a>(block: &'a Block, at: usize, rng: &mut SplitMix) -> Option<&'a Product> {
+    let product = block.products.get(at)?;
     let known = judged_different(block, product);
     if product.cluster.is_some() && (known.is_empty() || chance(rng, 60)) {
-        return pick(rng, &doubles(block, product, 6)).copied();
+        return pick(rng, &doubles(block, at, 6)).copied();
     }
     pick(rng, &known).copied()
 }
@@ -88,7 +100,7 @@ fn different<'a>(block: &'a Block, product: &'a Product, rng: &mut SplitMix) -> 
 pub(super) fn is_same(block: &Block, at: usize, rng: &mut SplitMix) -> Option<Draft> {
     let product = block.products.get(at).filter(|p| !p.title.is_empty())?;
     let yes = chance(rng, 50);
-    let other = if yes { *pick(rng, &duplicates(block, product))? } else { different(block, product, rng)? };
+    let other = if yes { *pick(rng, &duplicates(block, product))? } else { different(block, at, rng)? };
     let (mut a, mut b) = (offer(product), offer(other));
     if chance(rng, 50) {
         std::mem::swap(&mut a, &mut b);
@@ -101,7 +113,7 @@ pub(super) fn duplicate(block: &Block, at: usize, rng: &mut SplitMix) -> Option<
     let product = block.products.get(at).filter(|p| !p.title.is_empty())?;
     let right = *pick(rng, &duplicates(block, product))?;
     let mut open =
-        if product.cluster.is_some() { doubles(block, product, 12) } else { judged_different(block, product) };
+        if product.cluster.is_some() { doubles(block, at, DOUBLES) } else { judged_different(block, product) };
     open.retain(|other| right.cluster.is_none() || tell_apart(right, other));
     rng.shuffle(&mut open);
     let mut others: Vec<&Product> = Vec::new();
@@ -123,7 +135,7 @@ pub(super) fn duplicate(block: &Block, at: usize, rng: &mut SplitMix) -> Option<
 /// A31. Two offers of different products → sizes, amounts and codes that only one of them has, as lines `A: x, y` and `B: z`.
 pub(super) fn details(block: &Block, at: usize, rng: &mut SplitMix) -> Option<Draft> {
     let product = block.products.get(at).filter(|p| !p.title.is_empty())?;
-    let other = different(block, product, rng)?;
+    let other = different(block, at, rng)?;
     let (a, b) = (&product.title, &other.title);
     let (a_words, b_words) = (tokens(a), tokens(b));
     let shared = a_words.iter().filter(|word| word.chars().count() >= 3 && b_words.contains(word)).count();
