@@ -406,10 +406,10 @@ mod tests {
     #[test]
     fn parts_are_looked_at_where_they_are_long_enough_to_be_someones() {
         let mut wall = wall(&[EN, ZH]);
-        for input in ["好评", "blue saw", "don't you ask"] {
+        for input in ["好评", "blue saw", "don't ask"] {
             wall.add_row(&Instruction { task: "F12".into(), input: input.into(), ..Instruction::default() });
         }
-        for text in ["好评", "blue saw", "Don't you ask!"] {
+        for text in ["好评", "blue saw", "Don't ask!"] {
             assert_eq!((wall.check(text), wall.check_part(text)), (Some(Hit::Exact), None), "{text}");
         }
         for text in [EN.to_owned(), ZH.to_owned(), format!("Is it said that \"{EN}\"?"), EN.replace(' ', "-")] {

@@ -181,14 +181,16 @@ impl<'a> Maker<'a> {
         Some(Made { task, ticket, order, sameness, instruction, line: Vec::new(), hit: None, format, labels })
     }
 
-    /// Asks the firewall about what is shown, `fills` of the prompt included, and writes the line where it says nothing. `passed` are
-    /// texts that it was asked about before.
+    /// Asks the firewall, and writes the line where it says nothing. `passed` are texts that it was asked about before, `fills` is
+    /// what the prompt holds of the data.
     fn walled(&self, mut made: Made, passed: &[u64], fills: &[(&str, String)]) -> Made {
         let shown = &made.instruction.input;
         if shown.contains('\n') || !passed.contains(&hash(&[shown])) {
             made.hit = self.firewall.check_row(&made.instruction).map(|(hit, _)| hit);
         }
-        let parts = made.instruction.candidates.iter().chain(fills.iter().map(|f| &f.1));
+        // Without fills a prompt is the project's own words and the candidates.
+        let prompt = Some(&made.instruction.prompt).filter(|_| !fills.is_empty());
+        let parts = made.instruction.candidates.iter().chain(prompt);
         let mut unknown = parts.filter(|text| !passed.contains(&hash(&[text])));
         made.hit = made.hit.or_else(|| unknown.find_map(|text| self.firewall.check_part(text)));
         if made.hit.is_none() && !self.recipe.tasks.shuffle_atomic {

@@ -169,6 +169,37 @@ fn forms_of_other_trainers_keep_the_id() {
     }
 }
 
+/// The rows of a file by their ids, without what a permutation changes.
+fn questions(path: &Path) -> std::collections::BTreeMap<String, Value> {
+    let mut rows = std::collections::BTreeMap::new();
+    each_row(path, &mut |_, row| {
+        let mut row: Value = serde_json::from_str(&row).unwrap();
+        let _ = ["output", "gold", "kind"].map(|key| row[key].take());
+        rows.insert(row["id"].as_str().unwrap().to_owned(), row);
+    })
+    .unwrap();
+    rows
+}
+
+#[test]
+fn the_control_asks_the_same_questions_and_passes_the_same_checks() {
+    let dir = stall();
+    let plain = recipe(dir.path(), "");
+    let tasks = crate::build::recipe::Tasks { shuffle_atomic: true, ..plain.tasks.clone() };
+    let control = Recipe { tasks, ..plain.clone() };
+    let data = [plain, control].map(|recipe| {
+        let data = built(dir.path(), &recipe, Output::Instruct);
+        let report = crate::check::check(&data, &mut |_| {}).unwrap();
+        let failed: Vec<_> = report.checks.iter().filter(|c| !c.passed).collect();
+        assert!(failed.is_empty(), "{failed:#?}");
+        let rows = fs::read_to_string(data.join("train.jsonl")).unwrap();
+        let questions = questions(&data.join("train.jsonl"));
+        fs::remove_dir_all(data).unwrap();
+        (rows, questions)
+    });
+    assert!(data[0].0 != data[1].0 && data[0].1 == data[1].1);
+}
+
 #[test]
 fn permuted_answers_are_named_as_such() {
     let dir = stall();
