@@ -17,12 +17,14 @@
 //! Takes about 80 bytes for each held-out word or Chinese character, fields included.
 
 mod similar;
+mod sketch;
 
 use std::collections::{BTreeSet, HashSet};
 
 use crate::instruction::{DataType, Instruction, Lang, is_han};
 use crate::shingle::{Folded, Plain, distinct, grams, hash_letters};
 use similar::{Postings, Similar};
+use sketch::Hashes;
 
 /// Share of runs that gives a leak away.
 pub const SHARE: f64 = 0.5;
@@ -39,7 +41,7 @@ pub struct Firewall {
     run_counts: Vec<u32>,
     /// Texts shorter than a run, whole, and the first few units of each.
     short: HashSet<u64, Plain>,
-    short_starts: HashSet<u64, Plain>,
+    short_starts: Hashes,
     /// Lengths of the texts in `short`, by language.
     short_lengths: [BTreeSet<usize>; 2],
     near: [Similar; 4],
@@ -101,7 +103,7 @@ impl Firewall {
         if length < size.least {
             return false;
         }
-        if !self.exact.insert(hash_letters(text).0) {
+        if !self.exact.insert(folded.letters_hash()) {
             return true;
         }
         if length < size.run {
@@ -117,7 +119,7 @@ impl Firewall {
         for fine in [true, false] {
             if if fine { length < size.few } else { length >= size.run } {
                 let pieces = pieces(&folded, lang, fine);
-                self.near[index(lang, fine)].add(pieces);
+                self.near[index(lang, fine)].add(distinct(pieces));
             }
         }
         true
@@ -147,18 +149,19 @@ impl Firewall {
         if self.is_empty() {
             return None;
         }
-        if self.exact.contains(&hash_letters(text).0) {
+        let lang = Lang::detect(text);
+        let folded = Folded::new(text, lang);
+        if self.exact.contains(&folded.letters_hash()) {
             return Some(Hit::Exact);
         }
-        let lang = Lang::detect(text);
-        let hit = self.check_as(text, lang);
+        let hit = self.check_as(&folded, lang);
         // Both languages in one text: a Chinese title in an English prompt is few letters among many.
         let other = || match lang {
-            Lang::Zh if text.bytes().any(|b| b.is_ascii_alphabetic()) => self.check_as(text, Lang::En),
-            Lang::En if !text.is_ascii() && text.chars().any(is_han) => self.check_as(text, Lang::Zh),
+            Lang::Zh if text.bytes().any(|b| b.is_ascii_alphabetic()) => Some(Lang::En),
+            Lang::En if !text.is_ascii() && text.chars().any(is_han) => Some(Lang::Zh),
             _ => None,
         };
-        hit.or_else(other)
+        hit.or_else(|| other().and_then(|lang| self.check_as(&Folded::new(text, lang), lang)))
     }
 
     /// Holds out what an instruction shows.
@@ -187,14 +190,13 @@ impl Firewall {
         if self.is_empty() || short { None } else { self.check(text) }
     }
 
-    fn check_as(&self, text: &str, lang: Lang) -> Option<Hit> {
+    fn check_as(&self, folded: &Folded, lang: Lang) -> Option<Hit> {
         let size = Size::of(lang);
-        let folded = Folded::new(text, lang);
         let length = folded.units.len();
         if length < size.least {
             return None;
         }
-        let share = self.share(&folded, lang);
+        let share = self.share(folded, lang);
         if share >= SHARE {
             return Some(Hit::Grams { share });
         }
@@ -202,7 +204,11 @@ impl Firewall {
             // A similar text is at most 1 / 0.7 times as long: 2 is room for words of other lengths.
             let possible = !fine || length <= 2 * size.few;
             let index = &self.near[index(lang, fine)];
-            if possible && !index.is_empty() { index.best(&pieces(&folded, lang, fine)) } else { 0.0 }
+            if !possible || index.is_empty() {
+                return 0.0;
+            }
+            let pieces = pieces(folded, lang, fine);
+            if index.is_far(&pieces) { 0.0 } else { index.best(&distinct(pieces)) }
         });
         let jaccard = jaccard.fold(0.0, f64::max);
         (jaccard >= NEAR).then_some(Hit::Near { jaccard })
@@ -212,7 +218,7 @@ impl Firewall {
     /// that are in the row.
     fn share(&self, folded: &Folded, lang: Lang) -> f64 {
         let (size, lengths) = (Size::of(lang), &self.short_lengths[usize::from(lang == Lang::Zh)]);
-        let starts = grams(&folded.units, size.least).enumerate().filter(|(_, gram)| self.short_starts.contains(gram));
+        let starts = grams(&folded.units, size.least).enumerate().filter(|(_, gram)| self.short_starts.contains(*gram));
         let mut short = starts.flat_map(|(at, _)| lengths.iter().filter_map(move |n| folded.units.get(at..at + n)));
         if short.any(|run| grams(run, run.len()).any(|gram| self.short.contains(&gram))) {
             return 1.0;
@@ -299,14 +305,14 @@ fn index(lang: Lang, fine: bool) -> usize {
     2 * usize::from(lang == Lang::Zh) + usize::from(fine)
 }
 
-/// What similarity is counted over: sorted hashes, each once.
+/// What similarity is counted over, in order of the text.
 fn pieces(folded: &Folded, lang: Lang, fine: bool) -> Vec<u32> {
     let short = |hash: u64| (hash >> 32) as u32;
     match (lang, fine) {
-        (Lang::En, false) => distinct(grams(&folded.units, 3).map(short)),
-        (Lang::Zh, false) => distinct(grams(&folded.units, 5).map(short)),
-        (Lang::En, true) => distinct(grams(&folded.letters(), 3).map(short)),
-        (Lang::Zh, true) => distinct(grams(&folded.units, 1).chain(grams(&folded.units, 2)).map(short)),
+        (Lang::En, false) => grams(&folded.units, 3).map(short).collect(),
+        (Lang::Zh, false) => grams(&folded.units, 5).map(short).collect(),
+        (Lang::En, true) => grams(&folded.letters(), 3).map(short).collect(),
+        (Lang::Zh, true) => grams(&folded.units, 1).chain(grams(&folded.units, 2)).map(short).collect(),
     }
 }
 

@@ -175,6 +175,9 @@ impl Lang {
     /// Chinese if at least a fifth of the letters are Han characters, English otherwise. Product titles mix Latin brand
     /// names into Chinese, so a majority would be too much to ask.
     pub fn detect(text: &str) -> Self {
+        if text.is_ascii() {
+            return Self::En;
+        }
         let (mut han, mut letters) = (0usize, 0usize);
         for c in text.chars().filter(|c| c.is_alphabetic()) {
             letters += 1;

@@ -19,18 +19,23 @@ pub struct Folded {
     pub text: String,
     /// One hash a word (English) or a letter, digit or Han character (Chinese).
     pub units: Vec<u64>,
+    /// Letters and digits: a running hash, and their number.
+    letters: (u64, usize),
 }
 
 impl Folded {
     /// Folds `text` by the rules of `lang`. NFKC and lower case as in `score::parse::normal`.
     pub fn new(text: &str, lang: Lang) -> Self {
-        let mut folded = Self { text: String::with_capacity(text.len()), units: Vec::with_capacity(text.len() / 4) };
+        let room = text.len();
+        let mut folded =
+            Self { text: String::with_capacity(room), units: Vec::with_capacity(room / 4), letters: (0, 0) };
         let mut word = None;
         each_folded(text, |c| {
             if !is_alphanumeric(c) {
                 folded.units.extend(word.take().map(mix));
                 return;
             }
+            folded.letters = (step(folded.letters.0, c), folded.letters.1 + 1);
             let alone = lang == Lang::Zh || is_han(c);
             if alone {
                 folded.units.extend(word.take().map(mix));
@@ -47,6 +52,11 @@ impl Folded {
         });
         folded.units.extend(word.map(mix));
         folded
+    }
+
+    /// [`hash_letters`] of the text, without their number.
+    pub fn letters_hash(&self) -> u64 {
+        mix(self.letters.0 ^ self.letters.1 as u64)
     }
 
     /// One hash a character of `text`, spaces between words among them.
@@ -231,6 +241,7 @@ mod tests {
                 let found = Folded::new(&text, lang);
                 prop_assert_eq!(&found.text, &if lang == Lang::En { wanted.join(" ") } else { wanted.concat() });
                 prop_assert_eq!(found.units.len(), wanted.len());
+                prop_assert_eq!(found.letters_hash(), hash_letters(&text).0);
             }
             // Over the code points of the normal form as they are: folding that twice may compose letters further.
             let whole = normal(&text);

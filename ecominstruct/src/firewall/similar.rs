@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
+use super::sketch::Sketch;
 use crate::shingle::{Plain, mix, shared};
 
 /// Similarity to be found, in tenths: counting needs no rounding.
@@ -28,8 +29,9 @@ struct Index {
     /// Numbers of the sets in order of size, and the sizes.
     by_size: Vec<u32>,
     sizes: Vec<u32>,
-    /// All pieces of all sets.
+    /// All pieces of all sets, and which are surely none of them.
     pieces: HashMap<u64, Piece, Plain>,
+    sketch: Sketch,
     /// Places in `by_size`, ascending for each piece.
     places: Vec<u32>,
 }
@@ -51,6 +53,27 @@ impl Similar {
     pub(super) fn add(&mut self, set: Vec<u32>) {
         self.sets.push(set.into());
         self.index = OnceLock::new();
+    }
+
+    /// Whether surely no set is similar to the set of `pieces`, which may repeat: so many of them are in no set. Where most
+    /// rows end, before anything is sorted or looked up.
+    pub(super) fn is_far(&self, pieces: &[u32]) -> bool {
+        let index = self.index.get_or_init(|| Index::new(&self.sets));
+        let mut known = 0;
+        // Different places are different pieces: at least so many of them.
+        let mut unknown = [0u64; 16];
+        for piece in pieces {
+            let piece = mix(u64::from(*piece));
+            if index.sketch.may_hold(piece) {
+                known += 1;
+            } else {
+                let place = piece >> 54;
+                unknown[(place / 64) as usize] |= 1 << (place % 64);
+            }
+        }
+        let unknown: u32 = unknown.iter().map(|word| word.count_ones()).sum();
+        // A similar set shares no more than the known ones, and at least 7 tenths of all.
+        TENTHS * unknown as usize > (10 - TENTHS) * known
     }
 
     /// The greatest similarity with a set, where that is at least 0.7; 0 or less than 0.7 otherwise.
@@ -86,10 +109,12 @@ impl Index {
         let mut by_size: Vec<u32> = (0..sets.len() as u32).collect();
         by_size.sort_by_key(|&n| sets[n as usize].len());
         let sizes = by_size.iter().map(|&n| sets[n as usize].len() as u32).collect();
-        let mut index = Self { by_size, sizes, pieces: HashMap::default(), places: Vec::new() };
+        let mut index =
+            Self { by_size, sizes, pieces: HashMap::default(), sketch: Sketch::default(), places: Vec::new() };
         for piece in sets.iter().flatten() {
             index.pieces.entry(mix(u64::from(*piece))).or_default().count += 1;
         }
+        index.sketch = Sketch::new(index.pieces.keys().copied());
         let mut entries: Vec<(u64, u32)> = Vec::new();
         for (place, &n) in index.by_size.iter().enumerate() {
             let firsts = index.firsts(&sets[n as usize]).unwrap_or_default();
@@ -141,6 +166,7 @@ fn overlap(n: usize) -> usize {
 #[derive(Debug, Default)]
 pub(super) struct Postings {
     first: HashMap<u64, u32, Plain>,
+    sketch: Sketch,
     /// A text and the place of the next one, or `END`.
     texts: Vec<(u32, u32)>,
 }
@@ -152,10 +178,15 @@ impl Postings {
         let place = self.texts.len() as u32;
         let next = self.first.insert(hash, place).unwrap_or(END);
         self.texts.push((text, next));
+        if self.sketch.has_room(self.first.len()) {
+            self.sketch.add(hash);
+        } else {
+            self.sketch = Sketch::new(self.first.keys().copied());
+        }
     }
 
     pub(super) fn holds(&self, hash: u64) -> bool {
-        self.first.contains_key(&hash)
+        self.sketch.may_hold(hash) && self.first.contains_key(&hash)
     }
 
     pub(super) fn texts(&self, hash: u64) -> impl Iterator<Item = u32> {
@@ -179,7 +210,7 @@ mod tests {
         // Against all pairs one by one; some pieces are in most sets, some in few.
         let mut rng = SplitMix::new(5);
         let mut piece = |n: usize| (rng.below(n) * rng.below(n)) as u32;
-        let mut near = 0;
+        let (mut near, mut far) = (0, 0);
         for pieces in [4, 6, 20] {
             let sets: Vec<Vec<u32>> =
                 (0..400).map(|i| distinct((0..=i % (2 * pieces)).map(|_| piece(pieces)))).collect();
@@ -192,10 +223,17 @@ mod tests {
                 };
                 let wanted = sets[..200].iter().map(jaccard).fold(0.0, f64::max);
                 let found = index.best(set);
+                assert!(wanted < 0.7 || !index.is_far(set), "{wanted}");
+                far += usize::from(index.is_far(set));
                 assert!(if wanted >= 0.7 { found == wanted } else { found < 0.7 }, "{found} {wanted}");
                 near += usize::from(wanted >= 0.7);
             }
         }
         assert!((100..500).contains(&near), "{near} of 600");
+        // Pieces that no set has.
+        let other: Vec<u32> = (1000..1100).collect();
+        let mut index = Similar::default();
+        index.add((0..100).collect());
+        assert!(index.is_far(&other) && !index.is_far(&[[1; 90], [1001; 90]].concat()), "{far}");
     }
 }
