@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use ecominstruct::build::manifest::Manifest;
 use ecominstruct::build::recipe::Recipe;
@@ -138,8 +138,15 @@ fn run_check(path: &Path, details: bool, as_json: bool) -> anyhow::Result<u8> {
 }
 
 fn run_trace(path: &Path, id: &str, recipe: Option<&Path>) -> anyhow::Result<u8> {
+    std::fs::metadata(path).with_context(|| format!("{}: cannot read", path.display()))?;
     let folder = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new("")) };
+    if !folder.join("manifest.json").is_file() {
+        bail!("{}: wanted data that `ecom data build` made, found no manifest.json beside it", path.display());
+    }
     let saved = folder.join(build::SAVED);
+    if recipe.is_none() && !saved.is_file() {
+        bail!("{}: wanted the recipe that built the data, found none; name it with --recipe", saved.display());
+    }
     let recipe = build::read(recipe.unwrap_or(&saved), None)?;
     let story = trace::trace(&recipe, folder, id).map_err(plain)?;
     write!(std::io::stdout(), "{}", lines(&story.text))?;

@@ -95,6 +95,13 @@ enum Part {
 }
 
 impl Part {
+    /// What the files of a folder are, by its name.
+    fn of(folder: &Path) -> Self {
+        let name = folder.canonicalize().ok().and_then(|f| f.file_name().map(|n| n.to_string_lossy().into_owned()));
+        let named = |part: &Self| name.as_deref() == Some(part.folder());
+        [Self::HeldOut, Self::Paraphrase].into_iter().find(named).unwrap_or(Self::Train)
+    }
+
     fn folder(self) -> &'static str {
         match self {
             Self::HeldOut => "heldout",
@@ -156,9 +163,7 @@ fn files(path: &Path) -> Result<Vec<DataFile>, CheckError> {
         if !lines(path) {
             return Err(nothing());
         }
-        let inside = path.parent().map(name).unwrap_or_default();
-        let part = [Part::HeldOut, Part::Paraphrase].into_iter().find(|p| p.folder() == inside);
-        let part = part.unwrap_or(Part::Train);
+        let part = path.parent().map_or(Part::Train, Part::of);
         return Ok(vec![DataFile { path: path.to_path_buf(), name: path.display().to_string(), part }]);
     }
     let mut files = Vec::new();
@@ -173,6 +178,7 @@ fn files(path: &Path) -> Result<Vec<DataFile>, CheckError> {
         list.sort();
         files.extend(list.into_iter().map(|p| {
             let name = if part == Part::Train { name(&p) } else { format!("{}/{}", part.folder(), name(&p)) };
+            let part = if part == Part::Train { Part::of(path) } else { part };
             DataFile { path: p, name, part }
         }));
     }
@@ -181,7 +187,7 @@ fn files(path: &Path) -> Result<Vec<DataFile>, CheckError> {
 
 /// The manifest beside the data, if there is one.
 fn manifest(path: &Path) -> Option<Result<Manifest, String>> {
-    path.join("manifest.json").is_file().then(|| Manifest::read(path).map_err(|e| e.to_string()))
+    path.join("manifest.json").exists().then(|| Manifest::read(path).map_err(|e| e.to_string()))
 }
 
 /// Reads one file into the tally, and held-out rows into the firewall as well.
@@ -228,6 +234,10 @@ fn read(
         progress(rows);
     }
     let report = reader.report();
+    // All prompts may be Chinese, and these have no other wording.
+    if report.rows + report.skipped == 0 && file.part != Part::Paraphrase {
+        tally.schema.add(format!("{}: wanted instructions, found none", file.name));
+    }
     tally.schema.count += report.skipped;
     let room = NAMED.saturating_sub(tally.schema.first.len());
     tally.schema.first.extend(report.first_skipped.iter().take(room).cloned());

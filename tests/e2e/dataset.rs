@@ -205,7 +205,7 @@ fn data_is_counted_shown_and_traced() {
         }
     }
     let raw = dir.join("products.csv");
-    fs::write(&raw, fs::read_to_string(&raw).unwrap().replace(" red ", " pink ")).unwrap();
+    fs::write(&raw, fs::read_to_string(&raw).unwrap().replace("red", "pink")).unwrap();
     let changed = rows
         .iter()
         .find(|r| r["id"].as_str().unwrap().starts_with("F07:stall") && r["input"].to_string().contains("red"));
@@ -314,7 +314,11 @@ fn mistakes_in_a_recipe_are_named() {
         ("market.toml", |d| edit(d, "body\"", "boddy\""), "boddy"),
         ("market.toml", |d| edit(d, "cap = 80", "cap = \"all\""), "market.toml:3: invalid type"),
         ("market.toml", |d| edit(d, "products.csv", "wares.csv"), "wares.csv"),
-        ("market.toml", |d| edit(d, "floor = 10", "floor = 100000"), "no unit reached the floor of 100000"),
+        (
+            "market.toml",
+            |d| edit(d, "cap = 80\nfloor = 10", "cap = 0\nfloor = 100000"),
+            "no unit reached the floor of 100000",
+        ),
         ("nothing.toml", |_| {}, "nothing.toml: cannot read"),
     ];
     for (recipe, damage, says) in cases {
@@ -328,6 +332,56 @@ fn mistakes_in_a_recipe_are_named() {
     let dir = folder();
     ecom(dir.path(), "data build --data . --output data").refused(2, "raw");
     ecom(dir.path(), "data check none").refused(2, "none: ");
+}
+
+#[test]
+fn what_is_no_data_is_refused_on_one_line() {
+    let dir = market();
+    let dir = dir.path();
+    ecom(dir, "data build market.toml --output data").ok();
+    let id =
+        json_lines(&fs::read_to_string(dir.join("data/train.jsonl")).unwrap())[0]["id"].as_str().unwrap().to_owned();
+    let noise: Vec<u8> = (0..4000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    fs::write(dir.join("noise.jsonl"), &noise).unwrap();
+    fs::write(dir.join("empty.jsonl"), "").unwrap();
+    fs::create_dir(dir.join("tool")).unwrap();
+    fs::write(dir.join("tool/train.jsonl"), lines(&rows(3))).unwrap();
+    fs::write(dir.join("tool/manifest.json"), "{\"name\": \"a package\"}").unwrap();
+    for (line, says) in [
+        ("data stats empty.jsonl", "empty.jsonl: wanted instructions, found none"),
+        ("data show empty.jsonl", "empty.jsonl: wanted instructions, found none"),
+        ("data stats noise.jsonl", "noise.jsonl:1: invalid UTF-8"),
+        ("data show noise.jsonl", "noise.jsonl:1: invalid UTF-8"),
+        ("data trace none F12:a/b:1", "none: cannot read"),
+        ("data trace empty.jsonl F12:a/b:1", "empty.jsonl: wanted data that `ecom data build` made"),
+        ("data trace tool F12:a/b:1", "wanted the recipe that built the data, found none; name it with --recipe"),
+        ("data trace tool F12:a/b:1 --recipe market.toml", "tool/manifest.json: wanted the manifest of a build"),
+        ("data tasks tool", "tool/manifest.json: wanted the manifest of a build"),
+        ("data trace data F12:stall/none", "stall: no row \"stall/none\""),
+        ("data trace data 'F12:\u{1b}[31m'", "no source of the recipe has the raw row"),
+        ("data build market.toml --output new --cap 1", "cap: wanted 0 or at least the floor of 10, found 1"),
+    ] {
+        ecom(dir, line).refused(2, says);
+    }
+    let failed = |path: &str, says: &str| {
+        let ran = ecom(dir, &format!("data check {path}"));
+        assert!(ran.code == Some(2) && ran.out.contains("FAILED") && ran.out.contains(says), "{}{}", ran.out, ran.err);
+        assert!(!ran.err.contains("panicked"), "{}", ran.err);
+    };
+    failed("empty.jsonl", "empty.jsonl: wanted instructions, found none");
+    failed("noise.jsonl", "noise.jsonl:1: invalid UTF-8");
+    failed("tool", "wanted the manifest of a build");
+    for part in ["heldout", "heldout-paraphrase", "heldout/stall-titles.jsonl", "train.jsonl"] {
+        ecom(dir, &format!("data check data/{part}")).ok();
+    }
+    // Cut off in the middle of a row: what is there is still traced.
+    let whole = fs::read(dir.join("data/train.jsonl")).unwrap();
+    fs::write(dir.join("data/train.jsonl"), &whole[..whole.len() / 2 + 1]).unwrap();
+    failed("data", "broken JSON");
+    ecom(dir, "data stats data").refused(2, "broken JSON");
+    ecom(dir, &format!("data trace data '{id}'")).ok();
+    fs::write(dir.join("data/train.jsonl"), &noise).unwrap();
+    ecom(dir, &format!("data trace data '{id}'")).refused(2, "train.jsonl: ");
 }
 
 #[test]

@@ -60,8 +60,10 @@ pub fn run(args: &ShowArgs) -> anyhow::Result<()> {
     };
     // The rows with the smallest draws; without a seed, the first ones.
     let mut chosen: BTreeMap<u64, Instruction> = BTreeMap::new();
+    let mut none = true;
     for (at, row) in Reader::open(&path, Format::Auto, BadRows::Error)?.enumerate() {
         let row = row?;
+        none = false;
         if args.n == 0 || (args.seed.is_none() && chosen.len() == args.n) {
             break;
         }
@@ -73,6 +75,9 @@ pub fn run(args: &ShowArgs) -> anyhow::Result<()> {
         if chosen.len() > args.n {
             chosen.pop_last();
         }
+    }
+    if none {
+        bail!("{}: wanted instructions, found none", path.display());
     }
     if chosen.is_empty() && args.n > 0 {
         bail!("{}: no instruction is like that", path.display());

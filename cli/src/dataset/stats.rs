@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::Args;
 use ecominstruct::instruction::Instruction;
 use ecominstruct::prompt;
@@ -84,6 +84,9 @@ pub fn run(args: &StatsArgs) -> anyhow::Result<()> {
     let text = args.tokenizer.as_deref().map(Text::load).transpose()?;
     let path = training_file(&args.path)?;
     let stats = Stats::read(&path, text.as_ref())?;
+    if stats.rows == 0 {
+        bail!("{}: wanted instructions, found none", path.display());
+    }
     let heldout = heldout(&args.path)?;
     let out = if args.json { stats.json(&heldout) } else { stats.table(&path, &heldout) };
     Ok(std::io::stdout().write_all(out.as_bytes())?)

@@ -315,7 +315,8 @@ impl Manifest {
     pub fn read(folder: &Path) -> Result<Self, BuildError> {
         let path = folder.join("manifest.json");
         let text = fs::read_to_string(&path).map_err(|e| BuildError::io(&path, e))?;
-        serde_json::from_str(&text).map_err(|e| BuildError::io(&path, io::Error::other(e.to_string())))
+        let wrong = |e| io::Error::other(format!("wanted the manifest of a build, found something else: {e}"));
+        serde_json::from_str(&text).map_err(|e| BuildError::io(&path, wrong(e)))
     }
 
     pub(super) fn write(&self, folder: &Path) -> io::Result<()> {

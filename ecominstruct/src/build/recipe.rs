@@ -303,6 +303,10 @@ impl Recipe {
 
     /// The sources, files looked up.
     pub(super) fn sources(&self) -> Result<Vec<Source>, BuildError> {
+        if self.cap > 0 && self.cap < self.floor {
+            let (cap, floor) = (self.cap, self.floor);
+            return Err(BuildError::Recipe(format!("cap: wanted 0 or at least the floor of {floor}, found {cap}")));
+        }
         let all: Vec<SourceRecipe> = if self.source.is_empty() {
             let named = |a: &Adapter| SourceRecipe { name: a.name.to_owned(), ..SourceRecipe::default() };
             adapters().iter().map(named).collect()

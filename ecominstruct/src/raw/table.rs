@@ -138,7 +138,8 @@ pub(super) fn missing(file: &RawFile, wanted: &str, found: &[String]) -> io::Err
     let close = |name: &&String| strsim::jaro_winkler(&name.to_lowercase(), &wanted.to_lowercase());
     let hint = found.iter().max_by(|a, b| close(a).total_cmp(&close(b))).filter(|name| close(name) > 0.75);
     let hint = hint.map_or(String::new(), |name| format!("; did you mean {name:?}?"));
-    file.invalid(&format!("wanted a column {wanted:?}, found {}{hint}", found.join(", ")))
+    let found = if found.is_empty() { "none".to_owned() } else { found.join(", ") };
+    file.invalid(&format!("wanted a column {wanted:?}, found {found}{hint}"))
 }
 
 /// An object of JSON as pairs in the order of the text.
