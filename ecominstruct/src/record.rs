@@ -301,6 +301,8 @@ pub enum Grade {
     Irrelevant,
     /// Something of it.
     Partial,
+    /// Judged, but raters did not agree whether it is partial or exact: never asked about.
+    Unclear,
     /// What was searched for.
     Exact,
 }

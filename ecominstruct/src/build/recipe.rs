@@ -377,11 +377,10 @@ impl SourceRecipe {
                 "wanted one of product, review, dialogue and query in the mapping, found {}",
                 mapping.kinds()
             )),
-            Some(_) => Ok(()),
             None if !is_known(&self.name) => Err(unknown(&self.name)),
             None if !self.files.is_empty() => bad("a known source has files of its own; those named want a mapping"),
             None if !self.licence.is_empty() => bad("a known source has a licence of its own; leave the key out"),
-            None => Ok(()),
+            _ => Ok(()),
         }
     }
 }

@@ -35,9 +35,12 @@ impl Room {
 /// floor first; where `size` is too small for that, all get an even part.
 pub(super) fn settle(rooms: &[Room], size: usize) -> Vec<usize> {
     let least: usize = rooms.iter().map(Room::least).sum();
-    let value = |room: &Room, scale: f64| match least >= size {
-        true => scale.min(room.least() as f64),
-        false => (room.weight * scale).min(room.ceiling).max(room.least() as f64),
+    let value = |room: &Room, scale: f64| {
+        if least >= size {
+            scale.min(room.least() as f64)
+        } else {
+            (room.weight * scale).min(room.ceiling).max(room.least() as f64)
+        }
     };
     let total = |scale: f64| -> f64 { rooms.iter().map(|room| value(room, scale)).sum() };
     let (mut low, mut high) = (0.0, 1e12);

@@ -148,7 +148,7 @@ fn the_built_in_recipe_reads() {
     assert_eq!(paradigms.len(), 4);
     let twice = "[[source]]\nname = \"subjqa\"\n".repeat(2);
     let own = "[[source]]\nname = \"own\"\nfiles = [\"a.csv\"]\n";
-    let held = |keys: &str| format!("{}heldout = 0.5\n[source.mapping.review]\ntext = \"t\"\n[[heldout]]\n{keys}", own);
+    let held = |keys: &str| format!("{own}heldout = 0.5\n[source.mapping.review]\ntext = \"t\"\n[[heldout]]\n{keys}");
     for (bad, part) in [
         (
             "[shares]\nparadigm = { CLS = 0.5, NER = 0.1 }",

@@ -330,10 +330,18 @@ fn groups(
         let group = units.iter().zip(kept).zip(tokens).filter(|((u, _), _)| of(u));
         group.map(|((_, &n), t)| n as f64 * t).sum::<f64>() / all.max(1.0)
     };
+    // A paradigm that has less than half of its share gives nothing up for the balance of languages.
+    let scarce = |u: &Unit| {
+        let name = u.task.paradigm.name();
+        let share = recipe.shares.paradigm.get(name).copied().unwrap_or(0.0);
+        part(&|other: &Unit| other.task.paradigm.name() == name) < share / 2.0
+    };
+    let scarce: BTreeSet<&str> = units.iter().filter(|u| scarce(u)).map(|u| u.task.paradigm.name()).collect();
     for lang in [Lang::En, Lang::Zh] {
         let of = |u: &Unit| u.lang == lang;
         let share = units.iter().zip(kept).filter(|(u, _)| of(u)).map(|(_, &n)| n as f64).sum::<f64>() / rows.max(1.0);
-        lower(&of, share, 1.0 - recipe.shares.language);
+        let gives = |u: &Unit| of(u) && !scarce.contains(u.task.paradigm.name());
+        lower(&gives, share, 1.0 - recipe.shares.language);
     }
     for source in 0..sources {
         let of = |u: &Unit| u.source == source;

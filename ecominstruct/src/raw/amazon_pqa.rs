@@ -31,7 +31,8 @@ pub(super) fn read(file: &RawFile, rows: &mut Rows<'_>) -> io::Result<()> {
         _ if name.starts_with("epqa") => epqa(file, rows),
         _ if name.starts_with("semi_data2text") => {
             table(file, Layout::Tsv, ["data", "text"], rows, |rows, line, [data, text]| match attributes(data) {
-                Ok(attributes) => {
+                Ok(mut attributes) => {
+                    attributes.retain(|a| !a.name.contains("normalized value"));
                     let meta = file.meta(line, Lang::En);
                     let description = Some(clean(text));
                     rows.push(line, Record::Product(Product { meta, description, attributes, ..Product::default() }));
@@ -144,6 +145,10 @@ mod tests {
             ("Red", Some("It is red."))
         );
         assert_eq!(bad(&report), ["amazon_pqa/semi_data2text_dev.tsv:3: wanted name: value, found \"color\""]);
+
+        let text = "data\ttext\n\"width: { value:7, normalized_value:{ value:7 } }\"\tIt is wide.\n";
+        let (found, _) = products(super::read, "amazon_pqa/semi_data2text_dev.tsv", text);
+        assert_eq!(found[0].attributes.len(), 1);
 
         let text = "question\tcandidate\tlabel\nwhich?\tage_range: { value:2 }; { value:3 }\t1\n";
         let (found, _) = reviews(super::read, "amazon_pqa/semi_attribute_ranking_dev.tsv", text);

@@ -29,7 +29,7 @@ const INTENTS: [(&str, &str); 25] = [
     ("ORIGINAL_PRODUCT", "whether the product is genuine"),
     ("PAYMENT_AND_BILL", "a payment or bill"),
     ("PORTAL_ISSUE", "trouble with the website or app"),
-    ("RECOMMEND_PRODUCT", "a product recommendation"),
+    ("RECOMMEND_PRODUCT", "a question about products or a recommendation"),
     ("REFER_EARN", "rewards for referring friends"),
     ("REFUNDS_RETURNS_REPLACEMENTS", "a refund or return or replacement"),
     ("SIDE_EFFECT", "side effects of a product"),

@@ -33,13 +33,14 @@ pub(super) fn read(file: &RawFile, rows: &mut Rows<'_>) -> io::Result<()> {
     )
 }
 
-/// Exact where all raters said so, irrelevant where two of three did. What lies close to either is held partial: it must
-/// not stand as unjudged, as if it might be drawn for a wrong product.
+/// Exact where all raters said so, irrelevant where two of three did, partial near the middle. What lies between partial and
+/// exact is unclear: it must not stand as unjudged, as if it might be drawn for a wrong product.
 fn grade(relevance: f64) -> Grade {
     match relevance {
         r if r >= 3.0 => Grade::Exact,
         r if r <= 1.34 => Grade::Irrelevant,
-        _ => Grade::Partial,
+        r if r <= 2.0 => Grade::Partial,
+        _ => Grade::Unclear,
     }
 }
 
@@ -56,7 +57,7 @@ mod tests {
         assert_eq!((a.title.as_str(), &a.meta.raw_id), ("Oak door", &b.meta.raw_id));
         assert_eq!((&q.judged[0].product, q.judged[0].grade), (&a.meta.raw_id, Grade::Exact));
         assert_eq!((r.judged[0].grade, grade(2.0)), (Grade::Irrelevant, Grade::Partial));
-        assert_eq!([grade(2.67), grade(1.67)], [Grade::Partial; 2]);
+        assert_eq!([grade(2.67), grade(2.33), grade(1.67)], [Grade::Unclear, Grade::Unclear, Grade::Partial]);
         assert_eq!(q.meta.group, q.meta.raw_id);
         assert_eq!(bad(&report), ["home_depot_search/a.csv:4: wanted a relevance from 1 to 3, found \"4\""]);
     }

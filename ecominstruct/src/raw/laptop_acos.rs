@@ -39,7 +39,10 @@ fn review(row: &str) -> Result<Review, String> {
         found.push((span(aspect, &tokens)?, span(opinion, &tokens)?, readable(category), polarity));
     }
     let mut spans: Vec<Span> = found.iter().flat_map(|f| [f.0, f.1]).flatten().collect();
-    let text = clean_with(raw, &mut spans);
+    let text = joined(&clean_with(raw, &mut spans), &mut spans);
+    if let Some(cut) = spans.iter().find(|span| cuts_word(&text, **span)) {
+        return Err(format!("wanted whole words, found {:?}", cut.of(&text).unwrap_or_default()));
+    }
     let mut spans = spans.into_iter();
     let mut opinions: Vec<Opinion> = Vec::with_capacity(found.len());
     for (aspect, opinion, category, polarity) in found {
@@ -64,6 +67,53 @@ fn span(range: &str, tokens: &[Span]) -> Result<Option<Span>, String> {
     let words = tokens.get(first..end).ok_or_else(wrong)?;
     let (Some(first), Some(last)) = (words.first(), words.last()) else { return Err(wrong()) };
     Ok(Some(Span { start: first.start, end: last.end }))
+}
+
+/// `text` without the spaces that tokenising put before marks and around apostrophes (`don ' t`, `it ' s`, ` .`); the spans
+/// move along.
+fn joined(text: &str, spans: &mut [Span]) -> String {
+    let chars: Vec<(usize, char)> = text.char_indices().collect();
+    let at = |i: Option<usize>| i.and_then(|i| chars.get(i)).map_or(' ', |c| c.1);
+    let apostrophe = |i: Option<usize>| matches!(at(i), '\'' | '’');
+    // Of `n ' t`, where a single or short ending follows, not of a quotation.
+    let ending = |i: usize| {
+        let word: String = chars.iter().skip(i).map(|c| c.1).take_while(|c| c.is_alphabetic()).collect();
+        ["t", "s", "m", "d", "re", "ve", "ll"].contains(&word.to_lowercase().as_str())
+    };
+    let mut out = String::with_capacity(text.len());
+    let mut places = vec![0; text.len() + 1];
+    for (i, &(start, c)) in chars.iter().enumerate() {
+        places[start] = out.len();
+        let (before, after) = (i.checked_sub(1), Some(i + 1));
+        let letter = at(before).is_alphabetic();
+        let drop = c == ' '
+            && ((letter && apostrophe(after) && at(Some(i + 2)) == ' ' && ending(i + 3))
+                || (apostrophe(before)
+                    && i >= 3
+                    && at(Some(i - 2)) == ' '
+                    && ending(i + 1)
+                    && at(Some(i - 3)).is_alphabetic())
+                || matches!(at(after), '.' | ',' | '!' | '?' | ';' | ':' | ')' | '%')
+                || matches!(at(before), '(' | '$'));
+        if !drop {
+            out.push(c);
+        }
+    }
+    places[text.len()] = out.len();
+    for span in spans {
+        *span = Span { start: places[span.start], end: places[span.end] };
+    }
+    out
+}
+
+/// Whether a span begins or ends within a word or its apostrophe.
+fn cuts_word(text: &str, span: Span) -> bool {
+    let inside = |at: usize| {
+        let (before, after) = text.split_at(at);
+        let part = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || matches!(c, '\'' | '’'));
+        part(before.chars().next_back()) && part(after.chars().next())
+    };
+    inside(span.start) || inside(span.end)
 }
 
 /// Order in the text: by the first word that is stated; what is implied comes last.
@@ -112,6 +162,16 @@ mod tests {
         assert_eq!(bad(&report)[0], "laptop_acos/a.tsv:2: wanted a range of 1 tokens, found \"0,2\"");
         assert_eq!(bad(&report)[1], "laptop_acos/a.tsv:3: wanted polarity 0, 1 or 2, found \"7\"");
         assert_eq!(bad(&report).len(), 3);
+    }
+
+    #[test]
+    fn words_and_marks_close_up() {
+        let text = "it doesn ' t charge ( well ) , it ' s slow .\t-1,-1 OS#PRICE 0 1,5\n\
+                    it doesn ' t charge .\t-1,-1 OS#PRICE 0 2,5\n";
+        let (found, report) = reviews(super::read, "laptop_acos/a.tsv", text);
+        assert_eq!(found[0].text, "it doesn't charge (well), it's slow.");
+        assert_eq!(found[0].opinions[0].opinion.and_then(|s| s.of(&found[0].text)), Some("doesn't charge"));
+        assert_eq!(bad(&report), ["laptop_acos/a.tsv:2: wanted whole words, found \"'t charge\""]);
     }
 
     #[test]

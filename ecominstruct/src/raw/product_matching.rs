@@ -65,9 +65,16 @@ fn listing(set: &str, text: &str) -> Option<Product> {
         }
     }
     for attribute in &mut product.attributes {
-        attribute.span = find(&product.title, &attribute.value);
+        let sound = attribute.name != "model number" || is_model(&attribute.value, product.brand.as_deref());
+        attribute.span = find(&product.title, &attribute.value).filter(|_| sound);
     }
     Some(product)
+}
+
+/// Whether a value of the model column is a model number: one word with a digit, and not the brand.
+fn is_model(value: &str, brand: Option<&str>) -> bool {
+    let branded = brand.is_some_and(|brand| !brand.is_empty() && value.contains(brand));
+    !value.contains(char::is_whitespace) && value.contains(|c: char| c.is_ascii_digit()) && !branded
 }
 
 #[cfg(test)]

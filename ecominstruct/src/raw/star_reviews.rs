@@ -71,7 +71,7 @@ pub(super) fn read_fewsum(file: &RawFile, rows: &mut Rows<'_>) -> io::Result<()>
                 meta: Meta { raw_id, group, lang: Lang::En },
                 text: clean(&row[*text]),
                 stars: Some(stars),
-                polarity: Some(polarity(stars)),
+                polarity: clear_polarity(stars, stars > 3),
                 category: vec![clean(&row[category].replace('_', " "))],
                 ..Review::default()
             };
@@ -87,7 +87,6 @@ pub(super) fn stars(rating: &str) -> Option<u8> {
     rating.strip_suffix(".0").unwrap_or(rating).parse().ok().filter(|stars| (1..=5).contains(stars))
 }
 
-/// What a number of stars says.
 /// Four stars often come with blame, three with anything, and some praise what they advise against.
 fn clear_polarity(stars: u8, recommended: bool) -> Option<Polarity> {
     match (stars, recommended) {
@@ -97,6 +96,7 @@ fn clear_polarity(stars: u8, recommended: bool) -> Option<Polarity> {
     }
 }
 
+/// What a number of stars says at least.
 pub(super) fn polarity(stars: u8) -> Polarity {
     match stars {
         0..=2 => Polarity::Negative,
@@ -137,6 +137,9 @@ mod tests {
         let row = format!("home_kitchen\tB0\t{}\ts\ts\ts\t{}", ["a \"b"; 8].join("\t"), ["5.0"; 8].join("\t"));
         let (found, _) = reviews(read_fewsum, "fewsum_amazon/a.csv", &format!("{header}\n{row}\n"));
         assert_eq!(found.len(), 8);
+        let row = row.replace("5.0", "4.0");
+        let (four, _) = reviews(read_fewsum, "fewsum_amazon/a.csv", &format!("{header}\n{row}\n"));
+        assert_eq!((found[0].polarity, four[0].polarity), (Some(Polarity::Positive), None));
         assert_eq!((found[7].text.as_str(), found[7].category[0].as_str()), ("a \"b", "home kitchen"));
         assert_eq!(
             (found[7].meta.raw_id.as_str(), found[7].meta.group.as_str()),

@@ -153,7 +153,7 @@ const REAL: [(&str, usize, usize); 24] = [
     ("home_depot_search", 2 * 20_000, 0),
     ("jd_title_ner", 3_999, 0),
     ("jddc_dialogues", 994 + 293 - 1, 1),
-    ("laptop_acos", 4_076, 0),
+    ("laptop_acos", 4_036, 40),
     ("mg_shopdial", 64, 0),
     ("oa_mine_attributes", 1_943, 0),
     ("online_shopping_reviews", 20_000 - 2_021, 2_021),

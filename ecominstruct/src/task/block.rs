@@ -12,7 +12,7 @@ use super::inventory::Inventory;
 use super::near::Near;
 use super::product::words::bare;
 use super::texts::Texts;
-use crate::instruction::Lang;
+use crate::instruction::{Lang, is_han};
 use crate::raw::Split;
 use crate::record::{Dialogue, Grade, Polarity, Product, Query, Record, Review, Speaker};
 use crate::shingle::{Plain, hash_chars};
@@ -60,6 +60,10 @@ struct Lookup {
     by_product: OnceLock<BTreeMap<usize, Vec<(usize, Grade)>>>,
     agents_say: OnceLock<HashMap<u64, Vec<usize>, Plain>>,
     neutral: OnceLock<bool>,
+    neutral_opinions: OnceLock<bool>,
+    aspects: OnceLock<Texts>,
+    usual_mentions: OnceLock<Texts>,
+    unmarked: OnceLock<Vec<OnceLock<bool>>>,
     said: OnceLock<Vec<OnceLock<Vec<u64>>>>,
     telling_leaf: OnceLock<Vec<OnceLock<bool>>>,
     doubles: OnceLock<Vec<OnceLock<Vec<usize>>>>,
@@ -337,6 +341,48 @@ impl Block {
     pub(super) fn judges_neutrally(&self) -> bool {
         let neutral = |r: &Review| r.polarity == Some(Polarity::Neutral);
         *self.lookup.neutral.get_or_init(|| self.reviews.iter().take(LOOKED_AT).any(neutral))
+    }
+
+    /// Whether some of the first reviews have an opinion that is neither praise nor blame.
+    pub(super) fn has_neutral_opinions(&self) -> bool {
+        let neutral = |r: &Review| r.opinions.iter().any(|o| o.polarity == Polarity::Neutral);
+        *self.lookup.neutral_opinions.get_or_init(|| self.reviews.iter().take(LOOKED_AT).any(neutral))
+    }
+
+    /// The words of all aspects of opinions.
+    pub(super) fn aspects(&self) -> &Texts {
+        self.lookup.aspects.get_or_init(|| {
+            let all = self.reviews.iter().flat_map(|r| r.opinions.iter().filter_map(|o| o.aspect?.of(&r.text)));
+            all.collect()
+        })
+    }
+
+    /// Words that are mentions, of whatever type, at least twice.
+    fn usual_mentions(&self) -> &Texts {
+        self.lookup.usual_mentions.get_or_init(|| {
+            let mut seen: FxHashMap<&str, usize> = FxHashMap::default();
+            let all = self.products.iter().flat_map(|p| p.spans.iter().filter_map(|s| s.span.of(&p.title)));
+            all.for_each(|words| *seen.entry(words).or_default() += 1);
+            seen.into_iter().filter(|(_, times)| *times >= 2).map(|(words, _)| words).collect()
+        })
+    }
+
+    /// Whether a title with typed spans has words of two Chinese characters or more that are usual mentions and not
+    /// annotated: annotators pass things over. Worked out once for each product.
+    pub(super) fn has_unmarked(&self, product: &Product) -> bool {
+        let work = || {
+            let title = &product.title;
+            let free =
+                |start: usize, end: usize| product.spans.iter().all(|s| end <= s.span.start || s.span.end <= start);
+            let long = |part: &str| part.chars().filter(|&c| is_han(c)).nth(1).is_some();
+            let fits = |start, end| free(start, end) && title.get(start..end).is_some_and(long);
+            !product.spans.is_empty() && self.usual_mentions().any_in(title, fits)
+        };
+        let all = self.lookup.unmarked.get_or_init(|| self.products.iter().map(|_| OnceLock::new()).collect());
+        match self.products.element_offset(product).and_then(|at| all.get(at)) {
+            Some(known) => *known.get_or_init(work),
+            None => work(),
+        }
     }
 
     /// `work`, worked out once for each product of the block: whether its leaf category says what it is.

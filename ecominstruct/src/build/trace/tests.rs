@@ -65,7 +65,8 @@ fn stall() -> tempfile::TempDir {
         let colour = ["red", "blue", "green"][n % 3];
         let title = format!("{maker} {} {colour} {style} {}", words.say(2), words.say(2));
         // Ids of a user may have what JSON escapes, and what marks a view.
-        csv += &format!("\"a\"\"b\\{n}~{}\",{title},{},{maker},{colour},{style}\n", n % 4, shelves[n % 5]);
+        let row = format!("\"a\"\"b\\{n}~{}\",{title},{},{maker},{colour},{style}\n", n % 4, shelves[n % 5]);
+        csv.push_str(&row);
         if n % 4 == 0 {
             seen.push(
                 json!({ "task": "F09", "description": "", "prompt": "Describe it.", "input": title, "output": "x" }),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{LOOKED_AT, around, length, likeness, most, one_line, says_something, shown};
-use crate::instruction::Lang;
+use crate::instruction::{Lang, is_han};
 use crate::record::{Dialogue, Speaker};
 use crate::splitmix::SplitMix;
 use crate::task::block::Block;
@@ -13,7 +13,16 @@ use crate::task::{Answer, Draft, chance, either, pick, select};
 pub(super) fn write(block: &Block, at: usize, rng: &mut SplitMix) -> Option<Draft> {
     let d = block.dialogues.get(at)?;
     let (end, reply) = gold(block, at, rng)?;
-    Some(Draft::new("dialogue", shown(d, end)?, Answer::Text(reply)))
+    let text = shown(d, end)?;
+    told(&reply, &text).then(|| Draft::new("dialogue", text, Answer::Text(reply)))
+}
+
+/// Whether the dialogue has the numbers and, in Chinese, the Latin words of a reply: what an agent looks up nobody can write.
+pub(super) fn told(reply: &str, dialogue: &str) -> bool {
+    let (reply, dialogue) = (reply.to_ascii_lowercase(), dialogue.to_ascii_lowercase());
+    let chinese = reply.contains(is_han);
+    let mut words = reply.split(|c: char| !c.is_ascii_alphanumeric()).filter(|w| !w.is_empty());
+    words.all(|w| !(chinese || w.contains(|c: char| c.is_ascii_digit())) || dialogue.contains(w))
 }
 
 /// A49: window + four replies -> the one that was given. Half of the others come from a dialogue about the same thing.
@@ -47,7 +56,7 @@ pub(super) fn which_first(block: &Block, at: usize, rng: &mut SplitMix) -> Optio
         .windows(2)
         .filter(|w| w[0].speaker == asker && w[1].speaker != asker && full(&w[0]) && full(&w[1]))
         .map(|w| (w[0].text.as_str(), w[1].text.as_str()))
-        .filter(|(first, then)| asks(first) && !asks(then))
+        .filter(|(first, then)| asks(first) && !asks(then) && (lang == Lang::En || about_the_same(first, then)))
         .collect();
     let &(first, then) = pick(rng, &pairs)?;
     if generic(block, at, if asker == Speaker::Agent { first } else { then }) {
@@ -56,6 +65,12 @@ pub(super) fn which_first(block: &Block, at: usize, rng: &mut SplitMix) -> Optio
     let a_first = chance(rng, 50);
     let (a, b) = if a_first { (first, then) } else { (then, first) };
     Some(Draft::new("utterance_a", one_line(a), either(a_first)).part("utterance_b", one_line(b)))
+}
+
+/// Whether two Chinese characters in a row stand in both texts.
+pub(super) fn about_the_same(a: &str, b: &str) -> bool {
+    let chars: Vec<char> = a.chars().collect();
+    chars.windows(2).any(|pair| pair.iter().all(|&c| is_han(c)) && b.contains(&pair.iter().collect::<String>()))
 }
 
 /// A56: window + reply -> fits or not. Half of the wrong replies come from a dialogue about the same thing.
@@ -97,7 +112,7 @@ fn asked(d: &Dialogue, end: usize) -> bool {
 }
 
 /// Phrases of courtesy. A reply that holds one fits nearly anywhere.
-const COURTESY: [&str; 42] = [
+const COURTESY: [&str; 49] = [
     "anything else",
     "welcome",
     "thank",
@@ -140,6 +155,13 @@ const COURTESY: [&str; 42] = [
     "别的问题",
     "什么问题",
     "愉快",
+    "您好",
+    "有什么",
+    "可以帮",
+    "订单号",
+    "哪个订单",
+    "哪一个订单",
+    "哪笔订单",
 ];
 
 /// Fewest characters of a reply: "no problem" of any kind fits nearly anywhere, too.

@@ -324,3 +324,17 @@ fn the_number_is_that_of_its_own_summary() {
         assert_eq!((options.len(), Some(options[number - 1])), (3, block.dialogues[at].summary.as_ref()));
     }
 }
+
+#[test]
+fn a_reply_tells_nothing_that_the_agent_looked_up() {
+    for (text, dialogue, told) in [
+        ("茶杯保修12个月", "用户：茶杯保修多久", false),
+        ("茶杯保修12个月", "用户：是保修12个月吗", true),
+        ("型号是QX茶杯", "用户：茶杯什么型号", false),
+        ("The red one ships today", "Customer: When?", true),
+        ("It ships in 3 days", "Customer: When?", false),
+    ] {
+        assert_eq!(reply::told(text, dialogue), told, "{text}");
+    }
+    assert!(reply::about_the_same("茶杯有货吗", "现在没有茶杯") && !reply::about_the_same("有货吗", "明天再说"));
+}

@@ -130,7 +130,9 @@ pub(super) fn facts_of_title(block: &Block, at: usize, _: &mut SplitMix) -> Opti
     if nameless || twice || !(least..=10).contains(&lines.len()) {
         return None;
     }
-    sized(block, Draft::new("title", &product.title, Answer::Text(lines.join("\n"))))
+    // What is asked for is named: a title may state more than was annotated.
+    let names = kinds(&found).join(", ");
+    sized(block, Draft::new("title", &product.title, Answer::Text(lines.join("\n"))).fill("names", names))
 }
 
 /// The pairs whose value the title states, as far as it is no value of another name as well.

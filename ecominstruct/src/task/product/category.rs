@@ -247,11 +247,16 @@ pub(super) fn parent(block: &Block, at: usize, rng: &mut SplitMix) -> Option<Dra
     Some(draft.fill("cat", plain(leaf)?).candidates(labels))
 }
 
+/// Whether the block has few leaf categories, all of them large.
+fn few(block: &Block) -> bool {
+    block.leaves().len() <= DEPARTMENTS && block.departments().len() == block.leaves().len()
+}
+
 /// A29. Category and four titles → the one that is in it; the others have words of the category's name, or are of sibling
 /// categories.
 pub(super) fn member(block: &Block, at: usize, rng: &mut SplitMix) -> Option<Draft> {
     let product = block.products.get(at).filter(|p| !p.title.is_empty())?;
-    let gold = leaf_of(block, product)?;
+    let gold = leaf_of(block, product).filter(|leaf| !few(block) || touches(&product.title, leaf))?;
     let mut others: Vec<&Product> = Vec::new();
     let named = |i: usize| {
         block
@@ -277,7 +282,9 @@ pub(super) fn member(block: &Block, at: usize, rng: &mut SplitMix) -> Option<Dra
             others.push(other);
         }
     }
-    if others.len() < 3 {
+    // Among few categories, words of two in a title leave both open.
+    let open = |p: &&Product| block.leaves().names().iter().filter(|name| touches(&p.title, name)).count() > 1;
+    if others.len() < 3 || (few(block) && others.iter().chain([&product]).any(open)) {
         return None;
     }
     let titles = select(&product.title, others.iter().map(|p| p.title.clone()), rng)?;

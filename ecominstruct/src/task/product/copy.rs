@@ -5,6 +5,7 @@ use super::super::{Answer, Draft, chance, pick};
 use super::category::evident;
 use super::facts::{is_complete, is_stated, pairs, sheet, some_pairs};
 use super::words::{coverage, fold, is_short_text, reads_as_title, same, sized, tokens, touches};
+use crate::instruction::is_han;
 use crate::record::Product;
 use crate::splitmix::SplitMix;
 
@@ -22,11 +23,44 @@ pub(super) fn title(block: &Block, at: usize, rng: &mut SplitMix) -> Option<Draf
     let known = format!("{text} {leaf}");
     let told = digits(&known);
     let invented = !digits(&product.title).iter().all(|number| told.contains(number));
-    if invented || hides_brand(product, &text) || coverage(&product.title, &known) < 75 {
+    if invented || hides_brand(product, &text) || coverage(&product.title, &known) < 75 || adds(&product.title, &known)
+    {
         return None;
     }
     let draft = Draft::new("attributes", text, Answer::Text(product.title.clone()));
     sized(block, if leaf.is_empty() || chance(rng, 30) { draft } else { draft.part("category", leaf) })
+}
+
+/// Words of titles that tell nothing of the product.
+const LIGHT: [&str; 12] =
+    ["and", "pack", "packs", "count", "for", "from", "per", "piece", "pieces", "set", "the", "with"];
+
+/// Whether a title has words that what is known of the product has in no form: nobody could come upon them.
+pub(super) fn adds(title: &str, known: &str) -> bool {
+    let told = |word: &str| {
+        let letters = word.chars().all(char::is_alphabetic) && !word.contains(is_han);
+        !letters || word.len() < 3 || LIGHT.contains(&word) || touches(known, word)
+    };
+    !tokens(title).iter().all(told)
+}
+
+/// Whether a Chinese text states a material, collar or sleeve that the block knows and `known` lacks, or Latin words that it lacks.
+pub(super) fn invents(block: &Block, text: &str, known: &str) -> bool {
+    let other = |start: usize, end: usize| {
+        text.get(start..end)
+            .is_some_and(|part| part.chars().filter(|&c| is_han(c)).nth(1).is_some() && !known.contains(part))
+    };
+    let checked = |name: &&String| name.ends_with("领型") || name.ends_with("袖型") || *name == "材质";
+    let latin =
+        |word: &str| word.len() >= 2 && word.bytes().all(|b| b.is_ascii_alphabetic()) && !fold(known).contains(word);
+    text.contains(is_han)
+        && (tokens(text).iter().any(latin)
+            || block
+                .attribute_names(None)
+                .names()
+                .iter()
+                .filter(checked)
+                .any(|n| block.values_of_name(n).any_in(text, other)))
 }
 
 /// Whether a title begins with the product's brand, and what is shown for writing it does not tell it.
@@ -70,6 +104,9 @@ pub(super) fn description(block: &Block, at: usize, rng: &mut SplitMix) -> Optio
     let told = digits(&known);
     let repeats = !product.title.is_empty() && tokens(text).starts_with(&tokens(&product.title));
     if repeats || joins(text) >= 2 || !digits(text).iter().all(|number| told.contains(number)) {
+        return None;
+    }
+    if invents(block, text, &known) {
         return None;
     }
     let follows = tokens(&known).len() >= 3 && tokens(text).len() >= 10 && coverage(&known, text) >= 30;

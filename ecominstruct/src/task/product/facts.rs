@@ -123,19 +123,23 @@ impl<'a> Title<'a> {
         let all = block.attributes_of_name(name);
         let mut some = all.iter().step_by(all.len() / self.looks + 1);
         self.product.attributes.iter().any(|a| is_similar(&a.name, name))
+            || block.values_of_name(name).any_in(&self.folded, |start, end| Span { start, end }.is_whole(&self.folded))
             || some.any(|&(p, a)| {
                 let value = block.products.get(p).and_then(|p| p.attributes.get(a)).map_or("", |a| a.value.as_str());
-                Span::find(&self.folded, &fold(value)).is_some()
-                    || (value.contains(|c: char| c.is_ascii_digit())
-                        && tokens(value).iter().all(|word| self.forms.contains(&form(word).collect::<String>())))
+                value.contains(|c: char| c.is_ascii_digit())
+                    && tokens(value).iter().all(|word| self.forms.contains(&form(word).collect::<String>()))
             })
     }
 }
 
 /// Names that sources use for the same thing.
-const SYNONYMS: [&[&str]; 2] = [
+const SYNONYMS: [&[&str]; 6] = [
     &["net content", "pack size", "pack quantity", "size", "volume", "load size", "supply size"],
     &["sub brand", "cereal type", "flavor"],
+    &["图案", "颜色"],
+    &["衣样式", "衣款式", "版型"],
+    &["裙样式", "裙款式", "裙腰型", "裙型", "版型"],
+    &["裤样式", "裤款式", "裤腰型", "裤型", "版型"],
 ];
 
 /// Whether one name is part of the other, or both are names for the same thing.

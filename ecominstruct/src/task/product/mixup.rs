@@ -9,8 +9,8 @@ use crate::record::Product;
 use crate::splitmix::SplitMix;
 
 /// Names that a product may have several values for at once, so that another value contradicts nothing.
-const SEVERAL: [&str; 7] =
-    ["specialty", "benefit", "health benefit", "reusability", "diet", "specific uses", "closure type"];
+const SEVERAL: [&str; 8] =
+    ["specialty", "benefit", "health benefit", "reusability", "diet", "specific uses", "closure type", "type"];
 
 /// A product whose title states something that its sheet of three pairs or more says, of a name that has one value.
 fn checkable(block: &Block, at: usize) -> Option<(&Product, Vec<Pair<'_>>)> {
@@ -95,7 +95,10 @@ fn corrupted<'a>(
         return None;
     }
     let digits = |text: &str| text.contains(|c: char| c.is_ascii_digit());
-    let fits = |wrong: &str| digits(wrong) == digits(value) && (is_range(value) || !is_range(wrong));
+    let fits = |wrong: &str| {
+        let several = fold(wrong).starts_with("multi");
+        digits(wrong) == digits(value) && (is_range(value) || !is_range(wrong)) && !several
+    };
     let (other, wrong) = (0..4).find_map(|_| other_value(block, at, name, rng).filter(|(_, wrong)| fits(wrong)))?;
     let place = shown.iter().position(|pair| *pair == (name, value))?;
     *shown.get_mut(place)? = (name, wrong);
@@ -120,13 +123,22 @@ fn is_range(value: &str) -> bool {
     ["-", "–", "~", " to "].into_iter().any(numbers)
 }
 
+/// The product's sheet, unless it has another value beside one that the title states, as sheets of several shops put together do.
+fn own_sheet<'a>(product: &'a Product, stated: &[Pair<'_>], rng: &mut SplitMix) -> Option<Vec<Pair<'a>>> {
+    let shown = some_pairs(product, rng)?;
+    let clash = |&(name, value): &Pair<'_>| {
+        stated.iter().any(|s| s.0 == name && !alike(s.1, value)) && !touches(&product.title, value)
+    };
+    (!shown.iter().any(clash)).then_some(shown)
+}
+
 /// F06. Title and sheet → consistent or not: half of the wrong sheets are those of a product like it, three in ten have
 /// one wrong value, the others are of any product.
 pub(super) fn consistent(block: &Block, at: usize, rng: &mut SplitMix) -> Option<Draft> {
     let (product, stated) = checkable(block, at)?;
     let yes = chance(rng, 50);
     let (shown, other) = if yes {
-        (some_pairs(product, rng)?, None)
+        (own_sheet(product, &stated, rng)?, None)
     } else {
         match rng.below(10) {
             0..5 => swapped(block, at, &stated, Donor::Kin, rng).map(|(other, shown)| (shown, Some(other))),
@@ -142,7 +154,7 @@ pub(super) fn belongs(block: &Block, at: usize, rng: &mut SplitMix) -> Option<Dr
     let (product, stated) = checkable(block, at)?;
     let yes = chance(rng, 50);
     let (shown, other) = if yes {
-        (some_pairs(product, rng)?, None)
+        (own_sheet(product, &stated, rng)?, None)
     } else {
         let donor = if chance(rng, 30) { Donor::Anyone } else { Donor::Kin };
         let (other, shown) = swapped(block, at, &stated, donor, rng)?;

@@ -38,7 +38,7 @@ fn duplicates<'a>(block: &'a Block, product: &'a Product) -> Vec<&'a Product> {
 
 /// Up to `k` listings of other clusters with titles like this one's, where the titles tell that the products are different
 /// ones.
-fn doubles<'a>(block: &'a Block, at: usize, k: usize) -> Vec<&'a Product> {
+fn doubles(block: &Block, at: usize, k: usize) -> Vec<&Product> {
     let Some((product, cluster)) = block.products.get(at).and_then(|p| Some((p, p.cluster.as_ref()?))) else {
         return Vec::new();
     };
@@ -112,6 +112,9 @@ pub(super) fn is_same(block: &Block, at: usize, rng: &mut SplitMix) -> Option<Dr
 pub(super) fn duplicate(block: &Block, at: usize, rng: &mut SplitMix) -> Option<Draft> {
     let product = block.products.get(at).filter(|p| !p.title.is_empty())?;
     let right = *pick(rng, &duplicates(block, product))?;
+    if clash_in_color(&product.title, &right.title) {
+        return None;
+    }
     let mut open =
         if product.cluster.is_some() { doubles(block, at, DOUBLES) } else { judged_different(block, product) };
     open.retain(|other| right.cluster.is_none() || tell_apart(right, other));
@@ -140,7 +143,12 @@ pub(super) fn details(block: &Block, at: usize, rng: &mut SplitMix) -> Option<Dr
     let (a_words, b_words) = (tokens(a), tokens(b));
     let shared = a_words.iter().filter(|word| word.chars().count() >= 3 && b_words.contains(word)).count();
     let (of_a, of_b) = (special(a, b), special(b, a));
-    if shared < 2 || of_a.is_empty() || of_b.is_empty() || of_a.len() + of_b.len() > 8 {
+    if [a, b].into_iter().any(|title| is_torn(title))
+        || shared < 2
+        || of_a.is_empty()
+        || of_b.is_empty()
+        || of_a.len() + of_b.len() > 8
+    {
         return None;
     }
     let typed = |kind: &str, words: Vec<String>| {
@@ -174,6 +182,35 @@ pub(super) fn special(text: &str, other: &str) -> Vec<String> {
         }
     }
     distinct(found)
+}
+
+/// Whether numbers of a title are written so that they cannot be told apart from other words: `v10 .0`, `5 in 1`, `3rd`.
+pub(super) fn is_torn(title: &str) -> bool {
+    let title = title.to_lowercase();
+    let words: Vec<&str> = title.split_whitespace().collect();
+    let number = |word: &str| word.starts_with(|c: char| c.is_ascii_digit());
+    let ordinal = |word: &&str| {
+        let end = word.trim_end_matches(|c: char| !c.is_alphanumeric());
+        number(end) && ["st", "nd", "rd", "th"].iter().any(|tail| end.ends_with(tail))
+    };
+    words.iter().any(|word| word.strip_prefix('.').is_some_and(number) || ordinal(word))
+        || words.windows(2).any(|pair| matches!(pair, ["in", next] if number(next)))
+}
+
+/// Colours of listings.
+const COLORS: [&str; 16] = [
+    "black", "blue", "bronze", "brown", "cream", "gold", "green", "grey", "orange", "pink", "purple", "red", "silver",
+    "steel", "white", "yellow",
+];
+
+/// Whether both titles name colours, and none in common.
+pub(super) fn clash_in_color(a: &str, b: &str) -> bool {
+    let named = |title: &str| -> Vec<&str> {
+        let words = tokens(&title.to_lowercase().replace("gray", "grey"));
+        COLORS.into_iter().filter(|color| words.contains(color)).collect()
+    };
+    let (a, b) = (named(a), named(b));
+    !a.is_empty() && !b.is_empty() && !a.iter().any(|color| b.contains(color))
 }
 
 fn trimmed(word: &str) -> &str {

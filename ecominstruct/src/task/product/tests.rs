@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use super::super::{Answer, Draft, GateKind, Make, Task, block::Block};
 use super::words::{alike, coverage, fold, form, is_plain, place, reads_as_title, same, tokens, touches};
-use super::{TASKS, category, copy, facts, offer};
+use super::{TASKS, category, copy, facts, offer, typed};
 use crate::instruction::{Entity, Lang, Paradigm};
 use crate::raw::Split;
 use crate::record::{Attribute, Product, Record};
@@ -499,5 +499,79 @@ fn a_type_that_may_occur_is_not_called_absent() {
             !["power source", "color", "material", "model number"].contains(&name.unwrap_or_default()),
             "{name:?} may occur in the title"
         );
+    }
+}
+
+#[test]
+fn titles_that_tell_more_than_is_known_are_not_written() {
+    let known = "Brand: Ostra; Color: Navy; Desk Lamps";
+    for (title, more) in
+        [("Ostra Navy Desk Lamp", false), ("Ostra Navy Desk Lamp 2 Pack", false), ("Ostra Navy Dimmable Lamp", true)]
+    {
+        assert_eq!(copy::adds(title, known), more, "{title}");
+    }
+    let mut block = Block::new("copy", Split::Train, Lang::Zh);
+    let linen = Attribute { name: "材质".into(), value: "亚麻".into(), span: None };
+    block.push(Record::Product(Product {
+        meta: meta("copy", 0, Lang::Zh),
+        description: Some("亚麻长裙".into()),
+        attributes: vec![linen],
+        ..Product::default()
+    }));
+    for (text, invented) in
+        [("红色的长裙", false), ("亚麻的红色长裙", true), ("Velm的红色长裙", true), ("T恤红色", false)]
+    {
+        assert_eq!(copy::invents(&block, text, "颜色: 红色"), invented, "{text}");
+    }
+    assert!(!copy::invents(&block, "亚麻的长裙", "材质: 亚麻"));
+}
+
+#[test]
+fn torn_numbers_and_other_colours_are_passed_over() {
+    for (title, torn) in
+        [("vacuum v10 .0", true), ("tool 5 in 1", true), ("kit 3rd gen", true), ("tv 40 in. black", false)]
+    {
+        assert_eq!(offer::is_torn(title), torn, "{title}");
+    }
+    for (a, b, clash) in [("mug red", "mug blue", true), ("mug gray", "mug grey", false), ("mug red", "mug", false)] {
+        assert_eq!(offer::clash_in_color(a, b), clash, "{a} {b}");
+    }
+}
+
+#[test]
+fn titles_with_unmarked_mentions_are_passed_over() {
+    let mut block = entities();
+    for (i, text) in ["[商品:花瓶]蓝色", "[商品:花瓶]绿色", "[商品:水壶]家用花瓶", "[商品:花瓶]家用"].iter().enumerate()
+    {
+        let (title, spans) = marked(text);
+        let product = Product { meta: meta("marks", 90 + i, Lang::Zh), title, spans, ..Product::default() };
+        block.push(Record::Product(product));
+    }
+    let last = block.products.len();
+    let unmarked: Vec<bool> = (last - 4..last).map(|i| block.has_unmarked(&block.products[i])).collect();
+    assert_eq!(unmarked, [false, false, true, false]);
+    for id in ["F01", "A01", "A02", "A04", "A06", "A10"] {
+        let Make::From(make) = TASKS.iter().find(|t| t.id == id).unwrap().draft else { panic!() };
+        assert!((0..SEEDS).all(|seed| make(&block, last - 2, &mut SplitMix::new(seed)).is_none()), "{id}");
+    }
+}
+
+#[test]
+fn a_title_ends_where_its_mentions_do() {
+    for (text, odd) in
+        [("[商品:花瓶][颜色:蓝色]家用", false), ("[商品:花瓶]5件[颜色:蓝色]", true), ("[商品:花瓶][颜色:蓝色]×", true)]
+    {
+        let (title, spans) = marked(text);
+        let product = Product { title, spans, ..Product::default() };
+        assert_eq!(typed::ends_oddly(&product, &facts::mentions(&product).unwrap()), odd, "{text}");
+    }
+}
+
+#[test]
+fn like_names_of_one_cut_are_not_set_against_each_other() {
+    for (a, b, alike) in
+        [("图案", "颜色", true), ("衣样式", "衣款式", true), ("裙腰型", "版型", true), ("颜色", "材质", false)]
+    {
+        assert_eq!(facts::is_similar(a, b), alike, "{a} {b}");
     }
 }

@@ -2,22 +2,22 @@
 
 use super::super::block::Block;
 use super::super::{Answer, Draft, chance, either, pick};
-use super::copy::hides_brand;
+use super::copy::{adds, hides_brand};
 use super::facts::{Mention, absent, inventory, is_brand, is_complete, kinds, mentions, with_absent, words_of};
 use super::words::{coverage, distinct, fold, is_plain, place, reads_as_title, sized, tokens};
 use crate::instruction::{Entity, is_han};
 use crate::record::{Product, Span};
 use crate::splitmix::SplitMix;
 
-/// Product and mentions of a typed annotation (not of attributes).
+/// Product and mentions of a typed annotation (not of attributes), where nothing seems to have been passed over.
 fn annotated(block: &Block, at: usize) -> Option<(&Product, Vec<Mention<'_>>)> {
-    let product = block.products.get(at).filter(|p| !p.spans.is_empty())?;
+    let product = block.products.get(at).filter(|p| !p.spans.is_empty() && !block.has_unmarked(p))?;
     Some((product, mentions(product)?))
 }
 
-/// Product and mentions of any kind.
+/// Product and mentions of any kind, where nothing seems to have been passed over.
 fn mentioned(block: &Block, at: usize) -> Option<(&Product, Vec<Mention<'_>>)> {
-    let product = block.products.get(at)?;
+    let product = block.products.get(at).filter(|p| !block.has_unmarked(p))?;
     Some((product, mentions(product)?))
 }
 
@@ -182,10 +182,17 @@ pub(super) fn from_entities(block: &Block, at: usize, _: &mut SplitMix) -> Optio
         .map(|kind| format!("{kind}: {}", words_of(&found, |m| m.kind == *kind).join(", ")))
         .collect();
     let list = list.join("; ");
-    if hides_brand(product, &list) {
+    if hides_brand(product, &list) || adds(&product.title, &list) || ends_oddly(product, &found) {
         return None;
     }
     sized(block, Draft::new("list", list, Answer::Text(product.title.clone())))
+}
+
+/// Whether a title has numbers outside its mentions, or ends with a sign.
+pub(super) fn ends_oddly(product: &Product, found: &[Mention<'_>]) -> bool {
+    let outside = |at: usize| found.iter().all(|m| at < m.span.start || m.span.end <= at);
+    let closing = |c: char| c.is_alphanumeric() || matches!(c, ')' | '）' | '】' | '"' | '%');
+    product.title.char_indices().any(|(at, c)| c.is_ascii_digit() && outside(at)) || !product.title.ends_with(closing)
 }
 
 /// F11. Title → brand, as far as it is known that the title names it or does not.
@@ -212,11 +219,25 @@ pub(super) fn brand(block: &Block, at: usize, rng: &mut SplitMix) -> Option<Draf
             return None;
         }
     }
+    if words.iter().any(|brand| is_no_brand(block, product, brand)) || (words.is_empty() && block.has_unmarked(product))
+    {
+        return None;
+    }
     // Titles without a brand would else be a third of all in some sources.
     if words.is_empty() && !chance(rng, 15) {
         return None;
     }
     sized(block, Draft::new("title", &product.title, Answer::Spans(words)))
+}
+
+/// Whether the words are a value of another attribute, or begin with another brand and go on with a line of its products.
+fn is_no_brand(block: &Block, product: &Product, words: &str) -> bool {
+    let words = fold(words);
+    let names = inventory(block, product).names();
+    let other = names.iter().any(|name| !is_brand(name) && block.values_of_name(name).contains(&words));
+    let brands = || names.iter().filter(|name| is_brand(name)).map(|name| block.values_of_name(name));
+    product.spans.is_empty()
+        && (other || words.match_indices(' ').any(|(at, _)| brands().any(|all| all.contains(&words[..at]))))
 }
 
 fn names_one_of(block: &Block, product: &Product, name: &str) -> bool {

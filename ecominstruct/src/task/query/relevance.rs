@@ -15,7 +15,11 @@ pub(super) fn grade(block: &Block, at: usize, rng: &mut SplitMix) -> Option<Draf
     let query = block.queries.get(at)?;
     let wanted = rng.below(3);
     let grade = *[Grade::Exact, Grade::Partial, Grade::Irrelevant].get(wanted)?;
-    let product = match pick(rng, &judged(block, query, grade)) {
+    let asked = words(&query.text);
+    let mut open = judged(block, query, grade);
+    // Raters now and then agree on a product that has no word of the query.
+    open.retain(|&p| grade != Grade::Exact || title(block, p).is_some_and(|t| shared(&asked, &words(t)) > 0));
+    let product = match pick(rng, &open) {
         Some(&product) => product,
         None if grade == Grade::Irrelevant => {
             let &right = pick(rng, &judged(block, query, Grade::Exact))?;
@@ -77,15 +81,24 @@ pub(super) fn choose_product(block: &Block, at: usize, rng: &mut SplitMix) -> Op
     Some(Draft::new("query", query.text.trim(), answer).candidates(candidates).others(ids))
 }
 
-/// A58: title -> a query that it satisfies, and of which it has at least half of the words.
+/// A58: title -> a query that it satisfies, and of which it has at least half of the words, all numbers and the last word
+/// among them.
 pub(super) fn write_query(block: &Block, at: usize, rng: &mut SplitMix) -> Option<Draft> {
     let query = block.queries.get(at)?;
     let asked = words(&query.text);
-    let seen = |p: &usize| title(block, *p).is_some_and(|t| 2 * shared(&asked, &words(t)) >= asked.len().max(1));
+    let seen = |p: &usize| title(block, *p).is_some_and(|t| names(&asked, &words(t)));
     let right: Vec<usize> = exact(block, query).into_iter().filter(seen).collect();
     let &product = pick(rng, &right)?;
     let answer = Answer::Text(query.text.trim().to_owned());
     Some(Draft::new("title", title(block, product)?, answer).others(product_id(block, product)))
+}
+
+/// Whether a title has half of the words of a query, and of these its numbers and its last word, which is mostly the thing.
+pub(super) fn names(asked: &[String], title: &[String]) -> bool {
+    let has = covered(asked, title);
+    let must = |(i, word): (usize, &String)| i + 1 == asked.len() || word.contains(char::is_numeric);
+    let all = asked.iter().enumerate().zip(&has).all(|(word, &has)| has || !must(word));
+    all && 2 * has.iter().filter(|&&h| h).count() >= asked.len().max(1)
 }
 
 /// A62: title + four queries -> the one that it satisfies. The others have words of the title, but not all of theirs

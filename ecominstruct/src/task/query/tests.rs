@@ -208,3 +208,13 @@ fn a_department_is_the_products_own() {
         assert_eq!(draft.candidates.len(), 4, "all departments of the shop");
     }
 }
+
+#[test]
+fn a_query_is_written_for_its_own_size_and_thing() {
+    let title = words("Sola 36 in. oak vanity with top");
+    for (query, fits) in
+        [("36 inch oak vanity", true), ("30 inch oak vanity", false), ("oak mirror", false), ("vanity", true)]
+    {
+        assert_eq!(relevance::names(&words(query), &title), fits, "{query}");
+    }
+}

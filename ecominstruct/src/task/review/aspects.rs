@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::{Answer, Draft, chance, pick, polarity_mark};
+use super::sentences::{clauses, content};
 use super::topics::is_whole;
 use super::{Block, length, place, shown};
-use crate::instruction::{Entity, is_han};
+use crate::instruction::{Entity, Lang, is_han};
 use crate::record::{Opinion, Polarity, Review, Span};
+use crate::shingle::shared;
 use crate::splitmix::SplitMix;
 
 /// Reviews looked at for a pair of words that is judged in two ways.
@@ -16,6 +18,10 @@ const LOOKED_AT: usize = 4_000;
 pub(super) fn terms(block: &Block, at: usize, rng: &mut SplitMix) -> Option<Draft> {
     let review = complete(block, at)?;
     let terms = in_order(&review.text, review.opinions.iter().filter_map(|o| o.aspect))?;
+    // Annotators passed over many a thing that they had a judgement of.
+    if if terms.is_empty() { names_aspect(block, &review.text) } else { lacks_aspect(&review.opinions) } {
+        return None;
+    }
     // Where judgements often name nothing, `None` would be the answer too often.
     if terms.is_empty() && !chance(rng, 40) {
         return None;
@@ -39,8 +45,18 @@ pub(super) fn attitude(block: &Block, at: usize, rng: &mut SplitMix) -> Option<D
     if !mixed && chance(rng, 50) {
         return None;
     }
-    Some(Draft::new("review", &review.text, Answer::Nth(place(polarity))).fill("aspect", aspect))
+    let answer = if block.has_neutral_opinions() {
+        Answer::NthOfThree(place(polarity))
+    } else if LUKEWARM.iter().any(|word| review.text.contains(word)) {
+        return None;
+    } else {
+        Answer::Nth(place(polarity))
+    };
+    Some(Draft::new("review", &review.text, answer).fill("aspect", aspect))
 }
+
+/// Neither praise nor blame, whatever a source without a neutral polarity makes of them.
+const LUKEWARM: [&str; 4] = ["一般", "中等", "还行", "马马虎虎"];
 
 /// F17: review -> `aspect: opinion / polarity` lines. Only reviews that name all they judge.
 pub(super) fn triples(block: &Block, at: usize, _: &mut SplitMix) -> Option<Draft> {
@@ -54,6 +70,9 @@ pub(super) fn triples(block: &Block, at: usize, _: &mut SplitMix) -> Option<Draf
 pub(super) fn opinion_words(block: &Block, at: usize, _: &mut SplitMix) -> Option<Draft> {
     let review = complete(block, at)?;
     let found = in_order(&review.text, review.opinions.iter().filter_map(|o| o.opinion))?;
+    if has_unmarked(review) {
+        return None;
+    }
     (!found.is_empty()).then(|| Draft::new("review", &review.text, Answer::Spans(found)))
 }
 
@@ -107,7 +126,7 @@ pub(super) fn judged_so(block: &Block, at: usize, rng: &mut SplitMix) -> Option<
     let (so, else_): (Vec<&Opinion>, Vec<&Opinion>) = review.opinions.iter().partition(|o| o.polarity == polarity);
     let found = in_order(&review.text, so.iter().filter_map(|o| o.aspect))?;
     let others = in_order(&review.text, else_.iter().filter_map(|o| o.aspect))?;
-    if found.is_empty() != absent || found.iter().any(|f| others.contains(f)) {
+    if lacks_aspect(so.iter().copied()) || found.is_empty() != absent || found.iter().any(|f| others.contains(f)) {
         return None;
     }
     let fill = polarity_mark(polarity).to_string();
@@ -120,12 +139,26 @@ pub(super) fn compose(block: &Block, at: usize, _: &mut SplitMix) -> Option<Draf
     let triples = all_triples(review)?;
     let told: usize = triples.iter().map(|t| length(t.0) + length(t.1)).sum();
     let text = length(&review.text);
-    if text > 5 * told || text <= told {
+    // In tenths of what the triples hold.
+    let most = if block.lang == Lang::Zh { 25 } else { 50 };
+    if 10 * text > most * told || text <= told || masked(&review.text) {
         return None;
     }
     let line = |t: &Triple<'_>| format!("{} / {} / {}", t.0, t.1, polarity_mark(t.2));
     let list = triples.iter().map(line).collect::<Vec<_>>().join("; ");
+    let (all, said) = (content(&review.text), content(&list));
+    if block.lang == Lang::En && all.len() - shared(&all, &said) > ADDED {
+        return None;
+    }
     Some(Draft::new("list", list, Answer::Text(review.text.clone())))
+}
+
+/// Most content words of a review that its triples do not hold.
+const ADDED: usize = 5;
+
+/// Whether a text has signs in the place of words.
+fn masked(text: &str) -> bool {
+    ["*", "??", "？？"].iter().any(|signs| text.contains(signs))
 }
 
 /// A41: aspects with their polarities -> positive, negative, or mixed where both are as many; more than half of the
@@ -166,6 +199,30 @@ pub(super) fn sum(block: &Block, at: usize, rng: &mut SplitMix) -> Option<Draft>
     };
     let lines: Vec<String> = list.iter().map(|(name, p)| format!("{name}: {}", polarity_mark(*p))).collect();
     Some(Draft::new("list", lines.join("; "), Answer::Nth(answer)))
+}
+
+/// Whether a judgement in words has no aspect, which often stands in the text all the same.
+fn lacks_aspect<'a>(opinions: impl IntoIterator<Item = &'a Opinion>) -> bool {
+    opinions.into_iter().any(|o| o.aspect.is_none() && o.opinion.is_some())
+}
+
+/// Whether words of the text are an aspect elsewhere.
+fn names_aspect(block: &Block, text: &str) -> bool {
+    let enough = |part: &str| length(part) >= 2;
+    block
+        .aspects()
+        .any_in(text, |start, end| text.get(start..end).is_some_and(enough) && Span { start, end }.is_whole(text))
+}
+
+/// Marks of judgement. A clause with one has an opinion, annotated or not.
+const MARKS: [&str; 12] = ["好", "不错", "没", "很", "太", "差", "棒", "赞", "非常", "喜欢", "满意", "推荐"];
+
+/// Whether a Chinese clause seems to judge and no opinion is annotated in it.
+pub(super) fn has_unmarked(review: &Review) -> bool {
+    let judges = |words: &str| words.contains(is_han) && MARKS.iter().any(|mark| words.contains(mark));
+    let marked =
+        |c: &Span| review.opinions.iter().filter_map(|o| o.opinion).any(|o| o.start < c.end && c.start < o.end);
+    clauses(&review.text).iter().any(|c| c.of(&review.text).is_some_and(judges) && !marked(c))
 }
 
 /// A review with all its judgements, at least one.

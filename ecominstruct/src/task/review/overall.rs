@@ -1,7 +1,7 @@
 //! Tasks on a review as a whole: polarity, stars, headline, usefulness.
 
 use super::super::{Answer, Draft, chance, either, pick, select};
-use super::sentences::{content, has_words};
+use super::sentences::{content, has_words, is_foreign};
 use super::{Block, length, limit, neighbours, place, shown, strangers};
 use crate::record::{Polarity, Review};
 use crate::shingle::shared;
@@ -16,8 +16,11 @@ const MANY: usize = 400;
 /// Votes from which on a review counts as useful.
 const VOTES: u32 = 5;
 
+/// Characters from which on a text without an end mark was cut off.
+const CUT: usize = 490;
+
 /// Words of complaint. A review that holds one is not plainly happy, whatever its label.
-const COMPLAINT: [&str; 30] = [
+const COMPLAINT: [&str; 32] = [
     " but ",
     "but,",
     "however",
@@ -43,10 +46,12 @@ const COMPLAINT: [&str; 30] = [
     "坏",
     "慢",
     "退",
-    "不好",
-    "不够",
+    "不",
+    "没",
+    "太",
+    "一般",
+    "有待",
     "问题",
-    "不满",
     "遗憾",
 ];
 
@@ -63,13 +68,20 @@ pub(super) fn polarity(block: &Block, at: usize, _: &mut SplitMix) -> Option<Dra
 pub(super) fn stars(block: &Block, at: usize, _: &mut SplitMix) -> Option<Draft> {
     let review = shown(block, at).filter(|r| has_words(&r.text, 5))?;
     let stars = review.stars.filter(|s| (1..=5).contains(s))?;
+    // What the source cut off may hold the reason, and few words do not tell three stars from four.
+    let ends = review.text.ends_with(|c: char| !c.is_alphanumeric() && !matches!(c, ',' | '-'));
+    let cut = length(&review.text) >= CUT && !ends;
+    if cut || (matches!(stars, 2..=4) && !has_words(&review.text, 15)) {
+        return None;
+    }
     Some(Draft::new("review", &review.text, Answer::Nth(usize::from(stars) - 1)))
 }
 
 /// F21: review -> headline.
 pub(super) fn headline(block: &Block, at: usize, _: &mut SplitMix) -> Option<Draft> {
     let review = shown(block, at).filter(|r| has_words(&r.text, 8))?;
-    let headline = telling_headline(review)?;
+    // Half of what it is about must stand in the review.
+    let headline = telling_headline(review).filter(|h| !is_foreign(h, &content(&review.text)))?;
     Some(Draft::new("review", &review.text, Answer::Text(headline.to_owned())))
 }
 
@@ -129,7 +141,9 @@ pub(super) fn happier(block: &Block, at: usize, rng: &mut SplitMix) -> Option<Dr
     let fits = |r: &Review| {
         let gap = r.stars.filter(|s| (1..=5).contains(s)).map(|s| s.abs_diff(stars));
         let wanted = gap.is_some_and(|g| if apart == 0 { g == 0 } else { g >= apart });
-        wanted && r.category == review.category && half(r)
+        // Five stars with a "but" are less than five stars.
+        let plain = apart > 0 || stars < 5 || !(complains(&review.text) || complains(&r.text));
+        wanted && plain && r.category == review.category && half(r)
     };
     let &(_, other) = strangers(block, at, Vec::new(), (1, MANY), rng, |_, r| fits(r)).first()?;
     let (a, b) = if chance(rng, 50) { (review, other) } else { (other, review) };

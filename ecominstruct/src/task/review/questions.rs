@@ -17,11 +17,17 @@ const APART: usize = 12;
 /// Most characters of a question.
 const LONGEST: usize = 250;
 
-/// F19: passage, question -> words of the passage.
+/// Words that begin what is only part of a sentence.
+const JOINS: [&str; 9] = ["and", "because", "but", "for", "or", "so", "than", "that", "which"];
+
+/// F19: passage, question -> words of the passage, where the passage says all that the question is about.
 pub(super) fn answer(block: &Block, at: usize, rng: &mut SplitMix) -> Option<Draft> {
     let (review, asked) = one(block, at, rng, |a| !a.spans.is_empty())?;
     let span = pick(rng, &asked.spans)?.of(&review.text)?.trim();
-    if 2 * length(span) > length(&review.text) || length(span) > limit(block.lang) / 6 {
+    let goes_on = span.split_whitespace().next().is_some_and(|w| JOINS.contains(&w.to_lowercase().as_str()));
+    let (here, all) = stated(asked.text, block.said(at, content));
+    let off = !asked.text.contains(is_han) && here < all;
+    if 2 * length(span) > length(&review.text) || length(span) > limit(block.lang) / 6 || goes_on || off {
         return None;
     }
     Some(draft(review, asked.text, Answer::Spans(vec![span.to_owned()])))
@@ -30,8 +36,10 @@ pub(super) fn answer(block: &Block, at: usize, rng: &mut SplitMix) -> Option<Dra
 /// F20: passage, question -> whether the passage answers it, as annotated.
 pub(super) fn answerable(block: &Block, at: usize, rng: &mut SplitMix) -> Option<Draft> {
     let wanted = chance(rng, 50);
-    let found = one(block, at, rng, |a| a.answerable == Some(wanted));
-    let (review, asked) = found.or_else(|| one(block, at, rng, |a| a.answerable == Some(!wanted)))?;
+    // Of two questions in one, a passage may answer either.
+    let single = |a: &Asked<'_>| a.text.matches(['?', '？']).count() < 2 && !a.text.contains(" and ");
+    let found = one(block, at, rng, |a| a.answerable == Some(wanted) && single(a));
+    let (review, asked) = found.or_else(|| one(block, at, rng, |a| a.answerable == Some(!wanted) && single(a)))?;
     Some(draft(review, asked.text, either(asked.answerable?)))
 }
 
@@ -52,8 +60,9 @@ pub(super) fn ask(block: &Block, at: usize, rng: &mut SplitMix) -> Option<Draft>
     let (review, asked) = one(block, at, rng, |a| a.told().is_some() && !content(a.text).is_empty())?;
     let answer = asked.told()?;
     let shared = questions(block, at).iter().any(|a| a.text != asked.text && a.told() == Some(answer));
-    // Some annotators answered questions about other things.
-    let off = stated(asked.text, block.said(at, content)).0 + stated(asked.text, &content(answer)).0 == 0;
+    // Nobody can ask for what is not shown: three quarters of what the question is about, all of short ones.
+    let (here, all) = stated(asked.text, &content(&format!("{}\n{answer}", review.text)));
+    let off = here == 0 || (!asked.text.contains(is_han) && 4 * (all - here) > all);
     if !has_words(answer, 3) || shared || off || length(answer) + length(&review.text) > limit(block.lang) {
         return None;
     }

@@ -1,3 +1,5 @@
+mod sound;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::polarity_mark;

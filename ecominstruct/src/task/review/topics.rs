@@ -5,8 +5,8 @@ use std::ops::RangeInclusive;
 
 use super::super::{Answer, Draft, chance, either, pick, polarity_mark};
 use super::{Block, shown};
-use crate::instruction::Entity;
-use crate::record::Review;
+use crate::instruction::{Entity, Lang};
+use crate::record::{Polarity, Review};
 use crate::splitmix::SplitMix;
 
 /// Up to so many topics may be shown all together.
@@ -33,7 +33,10 @@ pub(super) fn judged(block: &Block, at: usize, rng: &mut SplitMix) -> Option<Dra
         .map(|t| (t.name.as_str(), polarity_mark(t.polarity)))
         .collect();
     let names: Vec<&str> = gold.keys().copied().collect();
-    if names.is_empty() {
+    // Sentences with many topics and those that judge neutrally are annotated as somebody felt like it.
+    let crowded = block.lang == Lang::En && all.len() > 3;
+    let neutral = review.opinions.iter().any(|o| o.polarity == Polarity::Neutral);
+    if names.is_empty() || crowded || neutral {
         return None;
     }
     let list = offer(block, &names, &all, 2..=6, rng)?;
