@@ -59,12 +59,12 @@ fn train(suite: &mut Suite, name: &str, config: Config) {
     let flops = 6.0 * (part.body * t as f64 + part.head * batch.rows.len() as f64) + 3.5 * attention;
     let work = Work { flops, bytes: 4.0 * 13.0 * (part.body + part.head) };
     let model = Bloom::random(config, 1).unwrap();
-    let mut trainer = Trainer::new(model, Settings::default(), Recompute::Keep).unwrap();
+    let mut trainer = Trainer::new(model, Settings::default(), Recompute::Keep, &tensor::Device::Cpu).unwrap();
     let scale = 1.0 / batch.rows.len() as f32;
     suite.case(&format!("model/train/{name}/t{t}"), work, || {
         let losses = trainer.accumulate(&batch, scale).unwrap();
         let norm = trainer.grad_norm().unwrap();
-        trainer.update(norm, 1e-4).unwrap();
+        trainer.update(&norm, 1e-4).unwrap();
         losses
     });
 }

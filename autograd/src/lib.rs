@@ -12,6 +12,7 @@ mod spec;
 mod tape;
 
 pub use error::{Error, Result};
+pub use kernels::adamw::Norm as GradNorm;
 pub use optimizer::{Optimizer, Settings};
 pub use params::{Grads, Param, ParamId, Params};
 pub use schedule::{Curve, Schedule};

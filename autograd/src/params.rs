@@ -1,3 +1,4 @@
+use kernels::elementwise;
 use tensor::{DType, Tensor};
 
 use crate::Result;
@@ -65,12 +66,12 @@ impl Params {
 pub struct Grads(Vec<Tensor>);
 
 impl Grads {
-    /// Zeros for every parameter.
+    /// Zeros for every parameter, where it is.
     ///
     /// # Errors
-    /// None in practice: the shapes exist already.
+    /// What a GPU says: the shapes exist already.
     pub fn zeros(params: &Params) -> Result<Self> {
-        let zeros = |p: &Param| Tensor::zeros(p.value.shape(), DType::F32);
+        let zeros = |p: &Param| Tensor::zeros_on(p.value.device(), p.value.shape(), DType::F32);
         Ok(Self(params.iter().map(zeros).collect::<tensor::Result<_>>()?))
     }
 
@@ -98,12 +99,8 @@ impl Grads {
     /// Sets every gradient to zero, keeping the memory.
     ///
     /// # Errors
-    /// None in practice: every gradient is f32.
+    /// What a GPU says.
     pub fn clear(&mut self) -> Result<()> {
-        use rayon::prelude::*;
-        for g in &mut self.0 {
-            g.values_mut::<f32>()?.par_chunks_mut(1 << 16).for_each(|chunk| chunk.fill(0.0));
-        }
-        Ok(())
+        self.0.iter_mut().try_for_each(|g| Ok(elementwise::clear(g)?))
     }
 }

@@ -1,8 +1,7 @@
 use std::sync::Arc;
 
-use kernels::{attention, cross_entropy, embedding, layer_norm, linear};
-use rayon::prelude::*;
-use tensor::{DType, Tensor};
+use kernels::{attention, cross_entropy, elementwise, embedding, layer_norm, linear};
+use tensor::Tensor;
 
 use crate::{Error, Grads, ParamId, Params, Result};
 
@@ -247,9 +246,7 @@ impl Op {
             }
             Self::Gather { x, len, rows, out } => {
                 if let Some(dy) = nodes.0[out].take() {
-                    let mut dx = Tensor::zeros(&[len, dy.dims2()?.1], DType::F32)?;
-                    embedding::backward(&dy, &rows, &mut dx)?;
-                    nodes.add(x, dx)?;
+                    nodes.add(x, embedding::gather_backward(&dy, &rows, len)?)?;
                 }
             }
             Self::LayerNorm { x, norm, stats, out } => {
@@ -331,11 +328,7 @@ impl NodeGrads {
     fn add(&mut self, node: usize, grad: Tensor) -> Result<()> {
         match &mut self.0[node] {
             empty @ None => *empty = Some(grad),
-            Some(sum) => {
-                let grad = grad.values::<f32>()?;
-                let chunks = sum.values_mut::<f32>()?.par_chunks_mut(1 << 14).zip(grad.par_chunks(1 << 14));
-                chunks.for_each(|(sum, grad)| sum.iter_mut().zip(grad).for_each(|(s, g)| *s += g));
-            }
+            Some(sum) => elementwise::add(sum, &grad)?,
         }
         Ok(())
     }
@@ -343,7 +336,7 @@ impl NodeGrads {
 
 /// The loss of a model's head on chosen rows, and its gradient. `hidden` `[r, c]` are the rows, after the last layer
 /// norm; `head` is the table `[v, c]`; `scale` multiplies the sum of the losses before the gradient is taken.
-/// Returns each row's loss in nats and the gradient of `hidden`; what falls on the head is added to `grads`.
+/// Returns each row's loss in nats `[r]` and the gradient of `hidden`; what falls on the head is added to `grads`.
 ///
 /// # Errors
 /// Shapes that do not go together, or a target at or beyond v.
@@ -354,6 +347,6 @@ pub fn head_loss(
     scale: f32,
     params: &Params,
     grads: &mut Grads,
-) -> Result<(Vec<f32>, Tensor)> {
+) -> Result<(Tensor, Tensor)> {
     Ok(cross_entropy::forward_backward(&hidden.value, params.value(head), targets, scale, grads.get_mut(head))?)
 }

@@ -151,6 +151,12 @@ impl Config {
         embedding + if self.tied { 0 } else { embedding } + self.layers * block + 4 * c
     }
 
+    /// Those of the parameters that are in matrices: all but biases and norms.
+    pub const fn matrices(&self) -> usize {
+        let tables = if self.tied { 1 } else { 2 };
+        tables * self.vocab * self.hidden + self.layers * 12 * self.hidden * self.hidden
+    }
+
     /// The JSON that transformers reads: the fields as they were, with ours set.
     pub fn to_json(&self) -> Value {
         let mut map = self.rest.clone();

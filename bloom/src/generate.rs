@@ -1,7 +1,8 @@
 use std::collections::VecDeque;
 
 use kernels::attention::KvCache;
-use kernels::sample::{self, Philox, Sampling};
+use kernels::sample::{self, Choice, Philox, Sampling};
+use tensor::{Device, Tensor};
 
 use crate::beam::BeamSearch;
 use crate::{Bloom, Error, Result};
@@ -123,8 +124,7 @@ impl Bloom {
         }
         let mut waiting: VecDeque<usize> = (0..prompts.len()).collect();
         let mut running: Vec<Running> = Vec::new();
-        let mut take = |running: &mut Vec<Running>, mut s: Running, logits: &[f32]| {
-            let id = settings.choose(&s, logits);
+        let mut take = |running: &mut Vec<Running>, mut s: Running, id: u32| {
             let mut finish = None;
             if id == settings.eos {
                 finish = Some(Finish::Eos);
@@ -150,23 +150,25 @@ impl Bloom {
             let next = next_prompts(&mut waiting, prompts, room);
             if !next.is_empty() {
                 let (logits, caches) = self.read(prompts, &next)?;
-                for ((&prompt, cache), logits) in next.iter().zip(caches).zip(logits.chunks_exact(self.vocab())) {
+                let mut fresh = Vec::with_capacity(next.len() * settings.answers);
+                for (row, (&prompt, cache)) in next.iter().zip(caches).enumerate() {
                     let start = prompts[prompt].len();
                     for answer in 0..settings.answers {
                         let (ids, cache) = (prompts[prompt].clone(), cache.clone());
-                        take(&mut running, Running { prompt, answer, ids, start, cache }, logits);
+                        fresh.push((row, Running { prompt, answer, ids, start, cache }));
                     }
                 }
+                let chosen = settings.choose(&logits, fresh.iter().map(|(row, s)| (*row, s)))?;
+                fresh.into_iter().zip(chosen).for_each(|((_, s), id)| take(&mut running, s, id));
                 continue;
             }
             let last: Vec<u32> = running.iter().filter_map(|s| s.ids.last().copied()).collect();
             let mut caches: Vec<&mut KvCache> = running.iter_mut().map(|s| &mut s.cache).collect();
             let logits = self.decode(&last, &mut caches)?;
-            let logits = finite(logits.values::<f32>().map_err(Error::Tensor)?)?;
+            // Of all that a GPU computes for a token, only the token comes back.
+            let chosen = settings.choose(&logits, running.iter().enumerate())?;
             let each = std::mem::take(&mut running).into_iter();
-            for (s, logits) in each.zip(logits.chunks_exact(self.vocab())) {
-                take(&mut running, s, logits);
-            }
+            each.zip(chosen).for_each(|(s, id)| take(&mut running, s, id));
         }
         Ok(done)
     }
@@ -193,8 +195,8 @@ impl Bloom {
             if next.is_empty() {
                 let last: Vec<u32> = running.iter().flat_map(|s| s.search.last_tokens()).collect();
                 let mut caches: Vec<&mut KvCache> = running.iter_mut().flat_map(|s| s.caches.iter_mut()).collect();
-                let logits = self.decode(&last, &mut caches)?;
-                let mut rest = finite(logits.values::<f32>().map_err(Error::Tensor)?)?;
+                let logits = self.decode(&last, &mut caches)?.to_device(&Device::Cpu)?;
+                let mut rest = finite(&logits)?;
                 for s in &mut running {
                     let (own, others) = rest.split_at(s.caches.len() * v);
                     rest = others;
@@ -202,6 +204,8 @@ impl Bloom {
                 }
             } else {
                 let (logits, caches) = self.read(prompts, &next)?;
+                let logits = logits.to_device(&Device::Cpu)?;
+                let logits = finite(&logits)?;
                 for ((&prompt, cache), logits) in next.iter().zip(caches).zip(logits.chunks_exact(v)) {
                     let search = BeamSearch::new(&prompts[prompt], beams, length_penalty);
                     let mut s = Searching { prompt, search, caches: vec![cache] };
@@ -220,8 +224,8 @@ impl Bloom {
         Ok(done)
     }
 
-    /// Reads prompts into new caches; returns the logits after each, one row after the other.
-    fn read(&self, prompts: &[Vec<u32>], which: &[usize]) -> Result<(Vec<f32>, Vec<KvCache>)> {
+    /// Reads prompts into new caches; returns the logits after each: `[b, v]`.
+    fn read(&self, prompts: &[Vec<u32>], which: &[usize]) -> Result<(Tensor, Vec<KvCache>)> {
         let mut ids = Vec::new();
         let mut bounds = vec![0];
         for &i in which {
@@ -230,17 +234,18 @@ impl Bloom {
         }
         let mut caches: Vec<KvCache> = which.iter().map(|_| self.cache()).collect();
         let logits = self.prefill(&ids, &bounds, &mut caches.iter_mut().collect::<Vec<_>>())?;
-        Ok((finite(logits.values::<f32>().map_err(Error::Tensor)?)?.to_vec(), caches))
+        Ok((logits, caches))
     }
 }
 
 /// The logits, if all are numbers: of others no token is the likeliest.
-fn finite(logits: &[f32]) -> Result<&[f32]> {
-    if logits.iter().all(|x| x.is_finite()) {
-        Ok(logits)
-    } else {
-        Err(Error::Input("the model's logits are not finite numbers: its weights overflow".into()))
-    }
+fn finite(logits: &Tensor) -> Result<&[f32]> {
+    let logits = logits.values::<f32>()?;
+    if logits.iter().all(|x| x.is_finite()) { Ok(logits) } else { Err(overflow()) }
+}
+
+fn overflow() -> Error {
+    Error::Input("the model's logits are not finite numbers: its weights overflow".into())
 }
 
 /// The prompts to read next: as many as there is room for, and within [`PREFILL`] tokens.
@@ -324,16 +329,20 @@ impl Generation {
         scores[self.limit..].fill(f32::NEG_INFINITY);
     }
 
-    fn choose(&self, s: &Running, logits: &[f32]) -> u32 {
-        let mut logits = logits.to_vec();
-        self.process(&mut logits, &s.ids);
-        match &self.decoding {
-            Decoding::Sample(sampling) => {
-                let stream = (self.first + s.prompt as u64) << 20 | s.answer as u64;
-                let draw = Philox::new(self.seed, stream).uniform((s.ids.len() - s.start) as u64);
-                sample::sample(&logits, sampling, draw)
-            }
-            _ => sample::argmax(&logits),
-        }
+    /// The next token of each sequence, from the row of the logits `[b, v]` that stands beside it.
+    fn choose<'a>(&self, logits: &Tensor, sequences: impl Iterator<Item = (usize, &'a Running)>) -> Result<Vec<u32>> {
+        let (sampling, draws) = match self.decoding {
+            Decoding::Sample(sampling) => (sampling, true),
+            _ => (Sampling::default(), false),
+        };
+        let sampling = Sampling { repetition_penalty: self.repetition_penalty, ..sampling };
+        let choice = |(row, s): (usize, &'a Running)| {
+            let stream = (self.first + s.prompt as u64) << 20 | s.answer as u64;
+            let draw = || Philox::new(self.seed, stream).uniform((s.ids.len() - s.start) as u64);
+            Choice { row, seen: &s.ids, uniform: if draws { draw() } else { 0.0 } }
+        };
+        let choices: Vec<Choice> = sequences.map(choice).collect();
+        let chosen = sample::choose(logits, self.limit, &sampling, &choices)?;
+        if chosen.iter().all(|c| c.finite) { Ok(chosen.iter().map(|c| c.token).collect()) } else { Err(overflow()) }
     }
 }

@@ -15,6 +15,6 @@ pub use config::Config;
 pub use error::{Error, Result};
 pub use generate::{Completion, Decoding, Finish, Generation};
 pub use model::Bloom;
-pub use plan::{Plan, PlanFor};
+pub use plan::{Memory, Plan, PlanFor};
 pub use train::{Batch, Recompute, Trainer};
 pub use weights::Dtype;

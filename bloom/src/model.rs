@@ -3,7 +3,7 @@ use std::sync::Arc;
 use autograd::{Linear, Norm, ParamId, Params, Tape, Var};
 use kernels::attention::{self, KvCache};
 use kernels::cross_entropy;
-use tensor::Tensor;
+use tensor::{Device, Tensor};
 
 use crate::{Config, Error, Result};
 
@@ -64,6 +64,22 @@ impl Bloom {
     /// The weights.
     pub const fn params(&self) -> &Params {
         &self.params
+    }
+
+    /// Where the weights are.
+    pub fn device(&self) -> &Device {
+        self.params.value(self.layout.embedding).device()
+    }
+
+    /// Moves the weights to a device, one after the other.
+    ///
+    /// # Errors
+    /// What a GPU says, such as that its memory is full.
+    pub fn to_device(mut self, device: &Device) -> Result<Self> {
+        for p in self.params.iter_mut() {
+            p.value = p.value.to_device(device)?;
+        }
+        Ok(self)
     }
 
     /// Puts every parameter in the optimiser's decaying group, biases and norms too, as torch's AdamW does by default.
@@ -149,7 +165,8 @@ impl Bloom {
     /// Ids or targets at or beyond v, or bounds or rows that do not go with them.
     pub fn losses(&self, ids: &[u32], bounds: &[u32], rows: &[u32], targets: &[u32]) -> Result<Vec<f32>> {
         let hidden = self.states_of_rows(ids, bounds, rows)?;
-        Ok(cross_entropy::forward(&hidden, self.params.value(self.layout.head), targets)?)
+        let losses = cross_entropy::forward(&hidden, self.params.value(self.layout.head), targets)?;
+        Ok(losses.to_device(&Device::Cpu)?.values()?.to_vec())
     }
 
     fn states_of_rows(&self, ids: &[u32], bounds: &[u32], rows: &[u32]) -> Result<Tensor> {

@@ -23,6 +23,15 @@ pub enum PlanFor {
     },
 }
 
+/// Whose memory is planned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Memory {
+    /// The machine's: everything is f32, and weights are their own masters.
+    Main,
+    /// A GPU's: matrices and activations are bf16, with f32 masters in training.
+    Gpu,
+}
+
 /// Bytes by part, from the configuration alone: nothing is allocated to make it.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -31,38 +40,47 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The memory that a job needs on a CPU.
-    pub fn new(config: &Config, job: PlanFor) -> Self {
+    /// The memory that a job needs of the machine, or of a GPU.
+    pub fn new(config: &Config, job: PlanFor, memory: Memory) -> Self {
         // Numbers beyond reason, which anyone can ask for, stay large instead of wrapping around.
         let times = |factors: &[u64]| factors.iter().fold(1u64, |product, &f| product.saturating_mul(f));
         let p = config.parameters() as u64;
+        // Bytes of an activation.
+        let size = if memory == Memory::Gpu { 2 } else { 4 };
         let (c, v, l) = (config.hidden as u64, config.vocab as u64, config.layers as u64);
         let h = config.heads as u64;
         let parts = match job {
             PlanFor::Training { tokens, targets, recompute } => {
                 let (t, r) = (tokens as u64, targets as u64);
                 // Kept by one block's tape, per token: input, two norms and the sum between (4c), qkv (3c), attention's
-                // output (c), the wide layer before and after GELU (8c), statistics and log-sum-exp.
-                let block = times(&[t, 16 * c + h + 4, 4]);
+                // output (c), the wide layer before and after GELU (8c); statistics and log-sum-exp in f32.
+                let block = times(&[t, 16 * c * size + (h + 4) * 4]);
                 // The backward pass holds, at its widest, the gradients of the wide layer's two values and of its input.
-                let working = times(&[t, 10 * c, 4]);
+                let working = times(&[t, 10 * c, size]);
                 let kept = match recompute {
                     Recompute::Keep => times(&[l, block]),
-                    Recompute::Again => times(&[l, t, c, 4]).saturating_add(block),
+                    Recompute::Again => times(&[l, t, c, size]).saturating_add(block),
                 };
-                vec![
-                    ("weights (f32)", p * 4),
+                let mut parts = match memory {
+                    Memory::Main => vec![("weights (f32)", p * 4)],
+                    Memory::Gpu => vec![("matrices (bf16)", config.matrices() as u64 * 2), ("masters (f32)", p * 4)],
+                };
+                parts.extend([
                     ("gradients (f32)", p * 4),
                     ("AdamW moments (f32)", p * 8),
                     ("activations", kept.saturating_add(working)),
                     ("logits of a chunk", chunk_rows(v).min(r.max(1)) * v * 4),
-                ]
+                ]);
+                parts
             }
             PlanFor::Generation { batch, tokens, weight_size } => {
                 let (b, t) = (batch as u64, tokens as u64);
                 vec![
                     ("weights", p * weight_size as u64),
-                    ("keys and values (f32)", times(&[b, t, l, 2 * c, 4])),
+                    match memory {
+                        Memory::Main => ("keys and values (f32)", times(&[b, t, l, 2 * c, 4])),
+                        Memory::Gpu => ("keys and values", times(&[b, t, l, 2 * c, weight_size as u64])),
+                    },
                     ("activations", times(&[b.saturating_mul(t).min(t.saturating_add(4096)), 12 * c, 4])),
                     ("logits", times(&[2, b, v, 4])),
                 ]

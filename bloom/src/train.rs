@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
-use autograd::{Grads, Optimizer, Settings, Tape, head_loss};
-use tensor::{DType, Tensor};
+use autograd::{GradNorm, Grads, Optimizer, Settings, Tape, head_loss};
+use tensor::{DType, Device, Tensor};
 
 use crate::model::Attend;
 use crate::{Bloom, Error, Result};
@@ -29,6 +29,9 @@ pub enum Recompute {
 }
 
 /// A model in training: weights, their gradients, the optimiser.
+///
+/// In main memory weights are f32 and their own masters. On a GPU matrices are bf16, and so are activations and their
+/// gradients; the optimiser works on f32 masters. Norms and biases are f32 everywhere.
 pub struct Trainer {
     model: Bloom,
     grads: Grads,
@@ -37,22 +40,47 @@ pub struct Trainer {
 }
 
 impl Trainer {
-    /// Takes a model over. Its weights become f32, which are their own masters.
+    /// Takes a model over, to train it on `device`.
     ///
     /// # Errors
-    /// None in practice: weights convert to f32.
-    pub fn new(mut model: Bloom, settings: Settings, recompute: Recompute) -> Result<Self> {
+    /// What a GPU says, such as that its memory is full.
+    pub fn new(model: Bloom, settings: Settings, recompute: Recompute, device: &Device) -> Result<Self> {
+        let matrices = if device == &Device::Cpu { DType::F32 } else { DType::BF16 };
+        Self::with_matrices(model, settings, recompute, device, matrices)
+    }
+
+    /// As [`new`](Self::new), with matrices held as f32 or bf16 on either device; activations are f32 on a CPU all the same.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn with_matrices(
+        mut model: Bloom,
+        settings: Settings,
+        recompute: Recompute,
+        device: &Device,
+        matrices: DType,
+    ) -> Result<Self> {
         for p in model.params.iter_mut() {
-            p.value = p.value.to_dtype(DType::F32)?;
+            // Converted before it goes to a GPU, one weight at a time: a stored model need not fit into main memory.
+            p.value = p.value.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.to_device(device)?;
         }
+        let optimizer = Optimizer::new(&mut model.params, settings, matrices)?;
         let grads = Grads::zeros(&model.params)?;
-        let optimizer = Optimizer::new(&model.params, settings)?;
         Ok(Self { model, grads, optimizer, recompute })
     }
 
-    /// The model as it is now.
+    /// The model as it computes now.
     pub const fn model(&self) -> &Bloom {
         &self.model
+    }
+
+    /// The model in f32, as a checkpoint holds it; memory is shared.
+    pub fn exact_model(&self) -> Bloom {
+        let mut params = self.model.params.clone();
+        for (p, master) in params.iter_mut().zip(self.optimizer.masters(&self.model.params)) {
+            p.value = master.clone();
+        }
+        Bloom { params, config: self.model.config.clone(), layout: self.model.layout.clone() }
     }
 
     /// The gradients gathered since the last update.
@@ -60,7 +88,7 @@ impl Trainer {
         &self.grads
     }
 
-    /// The optimiser, to save its state.
+    /// The optimiser, to save its state; its parameters are the [`exact_model`](Self::exact_model)'s.
     pub const fn optimizer(&self) -> &Optimizer {
         &self.optimizer
     }
@@ -77,9 +105,9 @@ impl Trainer {
         self.optimizer.restore(&self.model.params, steps, find)
     }
 
-    /// The trained model, without what training needed.
+    /// The trained model in f32, without what training needed.
     pub fn into_model(self) -> Bloom {
-        self.model
+        self.exact_model()
     }
 
     /// Adds the gradient of `scale · Σ losses` of one packed batch. Returns the loss in nats at each of its rows.
@@ -130,22 +158,24 @@ impl Trainer {
             dx = tape.backward(&output, dx, &mut self.grads)?.take(&input).ok_or_else(dead)?;
         }
         first.backward(&embedded, dx, &mut self.grads)?;
-        Ok(losses)
+        // Last, as a GPU is waited for.
+        Ok(losses.to_device(&Device::Cpu)?.values()?.to_vec())
     }
 
     /// The global norm of the gathered gradient.
     ///
     /// # Errors
-    /// None in practice: every gradient is f32.
-    pub fn grad_norm(&self) -> Result<f64> {
-        Ok(Optimizer::norm(&self.grads)?)
+    /// What a GPU says.
+    pub fn grad_norm(&self) -> Result<GradNorm> {
+        Ok(self.optimizer.norm(&self.grads)?)
     }
 
-    /// Updates the weights at learning rate `lr` and clears the gradients. `norm` is [`Trainer::grad_norm`].
+    /// Updates the weights at learning rate `lr`, unless the norm of the gradients, [`Trainer::grad_norm`], is not finite; and clears
+    /// the gradients.
     ///
     /// # Errors
-    /// None in practice: shapes and dtypes were checked before.
-    pub fn update(&mut self, norm: f64, lr: f32) -> Result<()> {
+    /// What a GPU says: shapes and dtypes were checked before.
+    pub fn update(&mut self, norm: &GradNorm, lr: f32) -> Result<()> {
         self.optimizer.step(&mut self.model.params, &self.grads, norm, lr)?;
         Ok(self.grads.clear()?)
     }

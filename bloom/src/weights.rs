@@ -224,7 +224,7 @@ impl Weights {
 /// Whether two tensors hold the same bytes in the same shape.
 fn same(file: &Checkpoint, a: &str, b: &str) -> Result<bool> {
     match (file.load(a, None)?, file.load(b, None)?) {
-        (Some(a), Some(b)) => Ok(a.shape() == b.shape() && a.dtype() == b.dtype() && a.bytes() == b.bytes()),
+        (Some(a), Some(b)) => Ok(a.shape() == b.shape() && a.dtype() == b.dtype() && a.bytes()? == b.bytes()?),
         _ => Ok(false),
     }
 }

@@ -49,10 +49,10 @@ pub struct Found {
 pub fn save(output: &Path, trainer: &Trainer, text: &Text, state: &State, keep: usize) -> anyhow::Result<PathBuf> {
     let target = output.join(format!("checkpoint-{}", state.step));
     let folder = Folder::new(&target)?;
-    trainer.model().save(folder.path())?;
+    let model = trainer.exact_model();
+    model.save(folder.path())?;
     text.save(folder.path())?;
-    let params = trainer.model().params();
-    let moments: Vec<(String, &tensor::Tensor)> = trainer.optimizer().state(params).collect();
+    let moments: Vec<(String, &tensor::Tensor)> = trainer.optimizer().state(model.params()).collect();
     let moments: Vec<(&str, &tensor::Tensor)> = moments.iter().map(|(name, t)| (name.as_str(), *t)).collect();
     safetensors::save(&folder.path().join(OPTIMIZER), &moments, &BTreeMap::new())?;
     write_json(&folder.path().join(STATE), state)?;

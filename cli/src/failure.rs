@@ -8,6 +8,8 @@ pub const USAGE: u8 = 2;
 pub const MEMORY: u8 = 3;
 /// A disk that is full, or a file that may not be written.
 pub const DISK: u8 = 4;
+/// `doctor`: no GPU, or none that can be used.
+pub const NO_GPU: u8 = 6;
 /// Another process works in the same output folder.
 pub const LOCKED: u8 = 5;
 

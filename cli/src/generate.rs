@@ -11,6 +11,7 @@ use ecominstruct::prompt;
 use kernels::sample::Sampling;
 use serde_json::json;
 
+use crate::device::{self, DeviceChoice};
 use crate::failure::visible;
 use crate::memory;
 use crate::report::Progress;
@@ -63,6 +64,9 @@ pub struct ModelArgs {
     /// Tokenizer folder or tokenizer.json [default: the model's]
     #[arg(long, value_name = "PATH")]
     pub tokenizer: Option<PathBuf>,
+    /// Where to compute
+    #[arg(long, value_name = "WHERE", default_value = "cpu")]
+    pub device: DeviceChoice,
     /// Hold the weights as: stored (f16 becomes f32), f32, bf16
     #[arg(long, value_name = "DTYPE", default_value = "stored", value_parser = ["stored", "f32", "bf16"])]
     pub dtype: String,
@@ -119,8 +123,10 @@ impl ModelArgs {
         let config = bloom::Config::read(&folder.join("config.json"))?;
         // Stored weights are views of the file, which the system can drop; only a conversion must fit in memory.
         let weight_size = if dtype == Dtype::F32 { 4 } else { 2 };
-        let plan = Plan::new(&config, PlanFor::Generation { batch, tokens, weight_size });
-        memory::must_fit(&plan, memory::available(), "--dtype bf16, a smaller --batch, or a smaller model")?;
+        let device = self.device.open()?;
+        let job = PlanFor::Generation { batch, tokens, weight_size };
+        let plan = Plan::new(&config, job, device::memory_of(&device));
+        memory::must_fit(&plan, device::available(&device), "--dtype bf16, a smaller --batch, or a smaller model")?;
         let text = Text::load(self.tokenizer.as_deref().unwrap_or(folder))?;
         let model = Bloom::load(folder, dtype)?;
         if text.len() > model.vocab() {
@@ -130,7 +136,7 @@ impl ModelArgs {
                 folder.display()
             );
         }
-        Ok((model, text))
+        Ok((model.to_device(&device)?, text))
     }
 }
 

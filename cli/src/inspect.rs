@@ -87,7 +87,7 @@ fn model(args: &InspectArgs) -> anyhow::Result<()> {
     let model = Bloom::load(&args.path, Dtype::Stored)?;
     let c = model.config();
     let mut out = std::io::stdout();
-    let bytes: usize = model.params().iter().map(|p| p.value.bytes().len()).sum();
+    let bytes: usize = model.params().iter().map(|p| p.value.size()).sum();
     writeln!(out, "BLOOM  {} parameters, {}", thousands(model.params().elements() as u64), size(bytes as u64))?;
     writeln!(out, "hidden {}, layers {}, heads {} of {}", c.hidden, c.layers, c.heads, c.head_dim())?;
     let head = if c.tied { "the embedding" } else { "a matrix of its own" };

@@ -4,6 +4,8 @@ mod checkpoint;
 mod data;
 mod dataset;
 mod demo;
+mod device;
+mod doctor;
 mod eval;
 mod failure;
 mod generate;
@@ -40,7 +42,8 @@ static MEMORY: mimalloc::MiMalloc = mimalloc::MiMalloc;
     after_help = "Results go to stdout, everything else to stderr. Colour is left out where NO_COLOR is set.\n\
                   Exit codes: 0 success; 2 wrong arguments, configuration or data; 3 not enough memory;\n\
                   4 a disk that is full or a file that may not be written; 5 the output folder is in use;\n\
-                  130 and 143 ended by a signal, with a checkpoint; 141 whoever read stdout stopped reading."
+                  6 no GPU that can be used (doctor); 130 and 143 ended by a signal, with a checkpoint;\n\
+                  141 whoever read stdout stopped reading."
 )]
 struct Ecom {
     /// Threads to compute with [default: all cores]
@@ -70,6 +73,8 @@ enum Command {
     Plan(plan::PlanArgs),
     /// Describe a model folder, an instruction file or a data folder
     Inspect(inspect::InspectArgs),
+    /// Say which GPU and driver there are, and try each operation there
+    Doctor(doctor::DoctorArgs),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -138,6 +143,7 @@ fn run(arguments: Ecom) -> anyhow::Result<u8> {
         Command::Tokenizer(args) => tokenizer::run(args).map(|()| 0),
         Command::Plan(args) => plan::run(&args).map(|()| 0),
         Command::Inspect(args) => inspect::run(&args).map(|()| 0),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Ecom::command(), "ecom", &mut script);

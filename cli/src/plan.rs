@@ -4,11 +4,13 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::bail;
-use bloom::{Config, Plan, PlanFor, Recompute};
+use bloom::{Config, Memory, Plan, PlanFor, Recompute};
 use clap::Args;
 use serde_json::json;
+use tensor::Gpu;
 
-use crate::memory;
+use crate::device::{self, DeviceChoice};
+use crate::memory::{size, thousands};
 
 /// Arguments of `ecom plan`.
 #[derive(Args, Debug)]
@@ -27,6 +29,9 @@ pub struct PlanArgs {
     /// Tokens of each, prompt and answer
     #[arg(long, value_name = "N", default_value_t = 1024)]
     length: usize,
+    /// Whose memory to plan; a GPU need not be there
+    #[arg(long, value_name = "WHERE", default_value = "cpu")]
+    device: DeviceChoice,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -60,8 +65,16 @@ pub fn run(args: &PlanArgs) -> anyhow::Result<()> {
         ("generation, f32 weights", generation(4)),
         ("generation, bf16 weights", generation(2)),
     ];
-    let plans: Vec<(&str, Plan)> = jobs.into_iter().map(|(name, job)| (name, Plan::new(&config, job))).collect();
-    let available = memory::available();
+    let (memory, available) = match args.device {
+        // A plan needs no GPU.
+        DeviceChoice::Cuda if Gpu::count() == 0 => (Memory::Gpu, None),
+        choice => {
+            let device = choice.open()?;
+            (device::memory_of(&device), device::available(&device))
+        }
+    };
+    let plans: Vec<(&str, Plan)> =
+        jobs.into_iter().map(|(name, job)| (name, Plan::new(&config, job, memory))).collect();
     let mut out = std::io::stdout();
     if args.json {
         let jobs: serde_json::Map<String, serde_json::Value> = plans
@@ -75,12 +88,12 @@ pub fn run(args: &PlanArgs) -> anyhow::Result<()> {
         let all = json!({ "parameters": config.parameters(), "available": available, "jobs": jobs });
         return Ok(writeln!(out, "{all:#}")?);
     }
-    writeln!(out, "{} parameters", memory::thousands(config.parameters() as u64))?;
+    writeln!(out, "{} parameters", thousands(config.parameters() as u64))?;
     for (name, plan) in &plans {
         let fits = available.map_or("", |a| if plan.total() > a { "  does not fit here" } else { "  fits here" });
-        writeln!(out, "\n{name:<36} {:>10}{fits}", memory::size(plan.total()))?;
+        writeln!(out, "\n{name:<36} {:>10}{fits}", size(plan.total()))?;
         for (part, bytes) in &plan.parts {
-            writeln!(out, "  {part:<34} {:>10}", memory::size(*bytes))?;
+            writeln!(out, "  {part:<34} {:>10}", size(*bytes))?;
         }
     }
     Ok(())

@@ -6,6 +6,8 @@ use anyhow::{Context, bail};
 use clap::{Args, CommandFactory, ValueEnum};
 use serde::{Deserialize, Serialize};
 
+use crate::device::DeviceChoice;
+
 /// Every setting, where it is given. One list serves the command line and the file.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -79,6 +81,9 @@ pub struct Settings {
     /// Seed of the weights, the order of the data and the demo shop [default: 0]
     #[arg(long, value_name = "N", help_heading = "Optimisation")]
     pub seed: Option<u64>,
+    /// Where to train [default: cpu]
+    #[arg(long, value_name = "WHERE", help_heading = "Machine")]
+    pub device: Option<DeviceChoice>,
     /// Whether to compute a block's inner values again in the backward pass, to save memory [default: auto]
     #[arg(long, value_name = "WHEN", help_heading = "Machine")]
     pub recompute: Option<RecomputeChoice>,
@@ -151,6 +156,7 @@ pub struct Run {
     pub heldout: Option<PathBuf>,
     pub output: PathBuf,
     pub tokenizer: Option<PathBuf>,
+    pub device: DeviceChoice,
     pub recompute: RecomputeChoice,
     pub save_every: u64,
     pub keep: usize,
@@ -216,7 +222,7 @@ impl Settings {
     pub fn or(self, other: Self) -> Self {
         macro_rules! either { ($($field:ident)*) => { Self { $($field: self.$field.or(other.$field)),* } } }
         either!(model data heldout output tokenizer hidden layers heads vocab epochs steps batch tokens length overflow
-            lr warmup schedule weight_decay beta1 beta2 clip seed recompute save_every keep log_every skip_bad_rows)
+            lr warmup schedule weight_decay beta1 beta2 clip seed device recompute save_every keep log_every skip_bad_rows)
     }
 
     /// Decides every setting: the paper's values for a given model, a preset for a new one.
@@ -246,6 +252,7 @@ impl Settings {
             heldout: self.heldout,
             output,
             tokenizer: self.tokenizer,
+            device: self.device.unwrap_or_default(),
             recompute: self.recompute.unwrap_or(RecomputeChoice::Auto),
             save_every: self.save_every.unwrap_or(200),
             keep: self.keep.unwrap_or(2),

@@ -13,11 +13,13 @@ use ecominstruct::instruction::Instruction;
 use ecominstruct::pack::{self, Example};
 use kernels::sample::Philox;
 use sha2::{Digest, Sha256};
+use tensor::Device;
 use tensor::durable::{self, Folder};
 
 use crate::checkpoint::{self, Found, State};
 use crate::data;
 use crate::demo;
+use crate::device;
 use crate::failure::{self, Failure};
 use crate::memory;
 use crate::report::{Entry, Log, Progress, say};
@@ -222,11 +224,12 @@ fn start(run: &Run, material: &Material, found: Option<&Found>) -> anyhow::Resul
         (None, Some(m)) => Config::new(m.hidden, m.layers, m.heads, material.text.len().next_multiple_of(64))?,
         (None, None) => bail!("no model: name one with --model"),
     };
-    let recompute = plan(&config, run, material)?;
+    let device = run.device.open()?;
+    let recompute = plan(&config, run, material, &device)?;
     let mut model = match found {
         Some(found) => found.model()?,
         None => match &run.model {
-            Some(folder) => Bloom::load(folder, Dtype::F32)?,
+            Some(folder) => Bloom::load(folder, Dtype::Stored)?,
             None => Bloom::random(config, r.seed)?,
         },
     };
@@ -238,7 +241,7 @@ fn start(run: &Run, material: &Material, found: Option<&Found>) -> anyhow::Resul
     model.set_special_ids(material.text.bos(), material.text.eos(), material.text.pad());
     let settings =
         autograd::Settings { beta1: r.beta1, beta2: r.beta2, eps: 1e-8, weight_decay: r.weight_decay, clip: r.clip };
-    let mut trainer = Trainer::new(model, settings, recompute)?;
+    let mut trainer = Trainer::new(model, settings, recompute, &device)?;
     if let Some(found) = found {
         found.restore(&mut trainer)?;
     }
@@ -253,7 +256,7 @@ fn start(run: &Run, material: &Material, found: Option<&Found>) -> anyhow::Resul
 }
 
 /// Prints the memory plan and decides about recomputation; an error if it cannot fit.
-fn plan(config: &Config, run: &Run, material: &Material) -> anyhow::Result<Recompute> {
+fn plan(config: &Config, run: &Run, material: &Material, device: &Device) -> anyhow::Result<Recompute> {
     let mut lengths: Vec<usize> = material.examples.iter().map(|e| e.prompt.len() + e.response.len()).collect();
     lengths.sort_unstable_by_key(|&n| std::cmp::Reverse(n));
     let (longest, all) = (lengths.first().copied().unwrap_or(0), lengths.iter().sum::<usize>());
@@ -262,8 +265,9 @@ fn plan(config: &Config, run: &Run, material: &Material) -> anyhow::Result<Recom
     let answers: usize = material.examples.iter().map(|e| e.response.len()).sum();
     let tokens = run.recipe.tokens.max(longest).min(widest);
     let targets = (tokens * answers).div_ceil(all.max(1));
-    let of = |recompute| Plan::new(config, PlanFor::Training { tokens, targets, recompute });
-    let available = memory::available();
+    let job = |recompute| PlanFor::Training { tokens, targets, recompute };
+    let of = |recompute| Plan::new(config, job(recompute), device::memory_of(device));
+    let available = device::available(device);
     let recompute = match run.recompute {
         RecomputeChoice::Off => Recompute::Keep,
         RecomputeChoice::Auto if available.is_none_or(|a| of(Recompute::Keep).total() < a / 10 * 8) => Recompute::Keep,
@@ -279,6 +283,9 @@ fn plan(config: &Config, run: &Run, material: &Material) -> anyhow::Result<Recom
         config.heads,
         config.vocab
     ));
+    if device != &Device::Cpu {
+        say(&format!("device: {}", device::describe(device)));
+    }
     say(&format!("memory: {}", memory::describe(&plan, available)));
     let advice = "fewer --tokens in a row, --recompute on, or a smaller model";
     memory::must_fit(&plan, available, advice)?;
@@ -402,15 +409,17 @@ impl Job<'_> {
             self.must_be_finite(step, row, &losses)?;
             loss += losses.iter().map(|&l| f64::from(l)).sum::<f64>();
         }
-        let grad_norm = self.trainer.grad_norm()?;
+        let lr = self.schedule.rate(step);
+        let norm = self.trainer.grad_norm()?;
+        self.trainer.update(&norm, lr)?;
+        // After the update, which does without it: on a GPU both are under way.
+        let grad_norm = norm.value()?;
         if !grad_norm.is_finite() {
             bail!(
                 "step {step}: the gradient is {grad_norm} though every loss is finite; rows {}; nothing was updated",
                 self.names(&chosen)
             );
         }
-        let lr = self.schedule.rate(step);
-        self.trainer.update(grad_norm, lr)?;
         Ok(Done {
             loss: loss / targets as f64,
             lr,

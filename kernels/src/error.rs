@@ -1,3 +1,5 @@
+use tensor::{DType, Tensor};
+
 /// What can be wrong with an operation's arguments.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -21,6 +23,16 @@ pub enum Error {
         /// What was given.
         found: String,
     },
+    /// A kernel could not be loaded or launched.
+    #[error("{op}: kernel {kernel}: {reason}")]
+    Gpu {
+        /// The operation.
+        op: &'static str,
+        /// The kernel.
+        kernel: String,
+        /// The driver's reason.
+        reason: String,
+    },
 }
 
 /// A result with this crate's [`Error`].
@@ -43,4 +55,12 @@ pub(crate) fn expect<T: PartialEq + std::fmt::Debug>(
         return Ok(());
     }
     Err(Error::Argument { op, what, wanted: format!("{wanted:?}"), found: format!("{found:?}") })
+}
+
+/// The dtype of `x`, which must be f32 or bf16.
+pub(crate) fn float(op: &'static str, what: &'static str, x: &Tensor) -> Result<DType> {
+    match x.dtype() {
+        DType::U32 => Err(Error::Argument { op, what, wanted: "f32 or bf16".into(), found: "u32".into() }),
+        float => Ok(float),
+    }
 }

@@ -1,6 +1,9 @@
 //! What every operation's tests share. A reference is written once in f64 and takes an [`Arith`]: with [`EXACT`] it is
 //! the truth, with [`NAIVE`] it is what a plain f32 implementation would give. A tolerance is computed from the two.
 
+use half::bf16;
+use tensor::{DType, Device, Tensor};
+
 /// Two roundings: after each arithmetic step, and of each stored value.
 #[derive(Clone, Copy)]
 pub(crate) struct Arith {
@@ -12,6 +15,14 @@ pub(crate) struct Arith {
 pub(crate) const EXACT: Arith = Arith { step: |x| x, store: |x| x };
 /// Every step and every stored value rounded to f32.
 pub(crate) const NAIVE: Arith = Arith { step: |x| f64::from(x as f32), store: |x| f64::from(x as f32) };
+
+/// As [`NAIVE`], with what is stored as `dtype`.
+pub(crate) fn naive(dtype: DType) -> Arith {
+    match dtype {
+        DType::BF16 => Arith { store: |x| f64::from(bf16::from_f32(x as f32)), ..NAIVE },
+        _ => NAIVE,
+    }
+}
 
 /// The largest error allowed: twice the naive run's, plus 4 f32 ulp of the largest output.
 pub(crate) fn tolerance(exact: &[f64], naive: &[f64]) -> f64 {
@@ -68,6 +79,21 @@ pub(crate) fn random(n: usize, seed: u64, scale: f64, offset: f64) -> Vec<f64> {
             f64::from((offset + scale * sum) as f32)
         })
         .collect()
+}
+
+/// Numbers that are exact in `dtype`.
+pub(crate) fn exact_in(dtype: DType, x: &[f64]) -> Vec<f64> {
+    x.iter().map(|&x| (naive(dtype).store)(x)).collect()
+}
+
+/// A tensor of these numbers, rounded to `dtype`, on a device.
+pub(crate) fn tensor_on(device: &Device, dtype: DType, sizes: &[usize], x: &[f64]) -> Tensor {
+    Tensor::new(sizes, f32s(x)).unwrap().to_dtype(dtype).unwrap().to_device(device).unwrap()
+}
+
+/// The numbers of a float tensor, wherever it is.
+pub(crate) fn numbers(x: &Tensor) -> Vec<f32> {
+    x.to_device(&Device::Cpu).unwrap().to_dtype(DType::F32).unwrap().values().unwrap().to_vec()
 }
 
 pub(crate) fn f32s(x: &[f64]) -> Vec<f32> {

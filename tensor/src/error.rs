@@ -1,6 +1,6 @@
 use std::path::{Path, PathBuf};
 
-use crate::DType;
+use crate::{DType, Device};
 
 /// What can go wrong with memory and files of numbers.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +38,24 @@ pub enum Error {
         wanted: DType,
         /// The format there is.
         found: DType,
+    },
+    /// A tensor is in another memory than was asked for.
+    #[error("device: wanted {wanted}, found {found}")]
+    Device {
+        /// The device asked for.
+        wanted: Device,
+        /// The device it is on.
+        found: Device,
+    },
+    /// A GPU or its driver refused.
+    #[error("cannot {action} {what}: {reason}")]
+    Gpu {
+        /// What was attempted, as in "cannot …".
+        action: &'static str,
+        /// On what.
+        what: String,
+        /// The driver's reason.
+        reason: String,
     },
 }
 

@@ -1,15 +1,17 @@
-//! Memory for numbers: contiguous tensors of f32, bf16 or u32 on a device, read from safetensors files by
+//! Memory for numbers: contiguous tensors of f32, bf16 or u32 in main memory or a GPU's, read from safetensors files by
 //! memory map and written back durably. Knows no operation.
 
 mod dtype;
 pub mod durable;
 mod error;
+mod gpu;
 pub mod safetensors;
 mod shape;
 mod tensor;
 
 pub use dtype::{DType, Element};
 pub use error::{Error, Result};
+pub use gpu::Gpu;
 pub use shape::Shape;
 pub use tensor::{Device, Tensor};
 

@@ -4,14 +4,26 @@ use std::sync::Arc;
 use half::bf16;
 use memmap2::Mmap;
 
-use crate::{DType, Element, Error, Result, Shape};
+use crate::gpu::GpuMemory;
+use crate::{DType, Element, Error, Gpu, Result, Shape};
 
 /// Where a tensor's memory lives.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Device {
     /// Main memory.
     #[default]
     Cpu,
+    /// A GPU's memory.
+    Cuda(Gpu),
+}
+
+impl std::fmt::Display for Device {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(gpu) => write!(f, "cuda:{}", gpu.ordinal()),
+        }
+    }
 }
 
 /// A contiguous, row-major array of numbers with a shape. Cloning shares the memory; writing to shared or
@@ -30,6 +42,7 @@ enum Memory {
     U32(Arc<Vec<u32>>),
     /// Bytes of a mapped file, aligned for the tensor's dtype.
     Mapped(Arc<Mmap>, Range<usize>),
+    Gpu(Arc<GpuMemory>),
 }
 
 impl Tensor {
@@ -46,6 +59,28 @@ impl Tensor {
             DType::U32 => Memory::U32(Arc::new(vec![0; n])),
         };
         Ok(Self { shape, dtype, memory })
+    }
+
+    /// A tensor of zeros on a device.
+    ///
+    /// # Errors
+    /// As [`Shape::new`], or what the GPU says.
+    pub fn zeros_on(device: &Device, sizes: &[usize], dtype: DType) -> Result<Self> {
+        let Device::Cuda(gpu) = device else { return Self::zeros(sizes, dtype) };
+        let shape = Shape::new(sizes)?;
+        let mut memory = GpuMemory::new(gpu, shape.elements() * dtype.size())?;
+        memory.clear()?;
+        Ok(Self { shape, dtype, memory: Memory::Gpu(Arc::new(memory)) })
+    }
+
+    /// A tensor on a GPU with anything in it, for a kernel to write.
+    ///
+    /// # Errors
+    /// As [`Shape::new`], or what the GPU says.
+    pub fn undefined(gpu: &Gpu, sizes: &[usize], dtype: DType) -> Result<Self> {
+        let shape = Shape::new(sizes)?;
+        let memory = GpuMemory::new(gpu, shape.elements() * dtype.size())?;
+        Ok(Self { shape, dtype, memory: Memory::Gpu(Arc::new(memory)) })
     }
 
     /// A tensor that takes over `values`, row-major.
@@ -90,9 +125,89 @@ impl Tensor {
     }
 
     /// Where the memory is.
-    #[allow(clippy::unused_self)]
-    pub const fn device(&self) -> Device {
-        Device::Cpu
+    pub fn device(&self) -> &Device {
+        match &self.memory {
+            Memory::Gpu(memory) => &memory.device,
+            _ => &Device::Cpu,
+        }
+    }
+
+    /// The same numbers on another device; the same memory if they are there already.
+    ///
+    /// # Errors
+    /// What a GPU says.
+    pub fn to_device(&self, device: &Device) -> Result<Self> {
+        match (&self.memory, device) {
+            _ if self.device() == device => Ok(self.clone()),
+            (Memory::Gpu(memory), Device::Cpu) => {
+                let bytes = memory.read()?;
+                match self.dtype {
+                    DType::F32 => Self::new(self.shape(), bytemuck::pod_collect_to_vec::<u8, f32>(&bytes)),
+                    DType::BF16 => Self::new(self.shape(), bytemuck::pod_collect_to_vec::<u8, bf16>(&bytes)),
+                    DType::U32 => Self::new(self.shape(), bytemuck::pod_collect_to_vec::<u8, u32>(&bytes)),
+                }
+            }
+            (Memory::Gpu(_), Device::Cuda(_)) => self.to_device(&Device::Cpu)?.to_device(device),
+            (_, Device::Cuda(gpu)) => {
+                let mut memory = GpuMemory::new(gpu, self.size())?;
+                memory.write(self.bytes()?)?;
+                Ok(Self { shape: self.shape, dtype: self.dtype, memory: Memory::Gpu(Arc::new(memory)) })
+            }
+            _ => Ok(self.clone()),
+        }
+    }
+
+    /// Sets every number to zero. Shared or mapped memory is left to the others.
+    ///
+    /// # Errors
+    /// What the GPU says.
+    pub fn clear(&mut self) -> Result<()> {
+        if let Memory::Gpu(shared) = &mut self.memory
+            && let Some(memory) = Arc::get_mut(shared)
+        {
+            return memory.clear();
+        }
+        *self = Self::zeros_on(&self.device().clone(), self.shape(), self.dtype)?;
+        Ok(())
+    }
+
+    /// The size in bytes.
+    pub fn size(&self) -> usize {
+        self.elements() * self.dtype.size()
+    }
+
+    /// Where the numbers are in the memory of `gpu`, for a kernel on its stream to read.
+    ///
+    /// # Errors
+    /// The tensor is elsewhere.
+    pub fn gpu_pointer(&self, gpu: &Gpu) -> Result<u64> {
+        match &self.memory {
+            Memory::Gpu(memory) if memory.gpu() == gpu => Ok(memory.pointer()),
+            _ => Err(self.elsewhere(Device::Cuda(gpu.clone()))),
+        }
+    }
+
+    /// As [`gpu_pointer`](Self::gpu_pointer), to write to. Shared memory is copied first.
+    ///
+    /// # Errors
+    /// The tensor is elsewhere, or what the GPU says.
+    pub fn gpu_pointer_mut(&mut self, gpu: &Gpu) -> Result<u64> {
+        if self.device() != &Device::Cuda(gpu.clone()) {
+            return Err(self.elsewhere(Device::Cuda(gpu.clone())));
+        }
+        if let Memory::Gpu(shared) = &mut self.memory {
+            if Arc::get_mut(shared).is_none() {
+                *shared = Arc::new(shared.duplicate()?);
+            }
+            if let Some(memory) = Arc::get_mut(shared) {
+                return Ok(memory.pointer_mut());
+            }
+        }
+        Err(self.elsewhere(Device::Cuda(gpu.clone())))
+    }
+
+    fn elsewhere(&self, wanted: Device) -> Error {
+        Error::Device { wanted, found: self.device().clone() }
     }
 
     /// The size of a tensor of one axis.
@@ -124,18 +239,18 @@ impl Tensor {
     /// The elements, row-major.
     ///
     /// # Errors
-    /// Another dtype than `T`.
+    /// Another dtype than `T`, or a tensor on a GPU.
     pub fn values<T: Element>(&self) -> Result<&[T]> {
         if T::DTYPE != self.dtype {
             return Err(Error::DType { wanted: T::DTYPE, found: self.dtype });
         }
-        Ok(bytemuck::cast_slice(self.bytes()))
+        Ok(bytemuck::cast_slice(self.bytes()?))
     }
 
     /// The elements, row-major, to write to. Shared or mapped memory is copied first.
     ///
     /// # Errors
-    /// Another dtype than `T`.
+    /// Another dtype than `T`, or a tensor on a GPU.
     pub fn values_mut<T: Element>(&mut self) -> Result<&mut [T]> {
         if T::DTYPE != self.dtype {
             return Err(Error::DType { wanted: T::DTYPE, found: self.dtype });
@@ -143,22 +258,28 @@ impl Tensor {
         if let Memory::Mapped(..) = self.memory {
             *self = Self::new(self.shape(), self.values::<T>()?.to_vec())?;
         }
+        let elsewhere = self.elsewhere(Device::Cpu);
         Ok(match &mut self.memory {
             Memory::F32(v) => bytemuck::cast_slice_mut(Arc::make_mut(v).as_mut_slice()),
             Memory::Bf16(v) => bytemuck::cast_slice_mut(Arc::make_mut(v).as_mut_slice()),
             Memory::U32(v) => bytemuck::cast_slice_mut(Arc::make_mut(v).as_mut_slice()),
             Memory::Mapped(..) => &mut [], // replaced by owned memory just above
+            Memory::Gpu(_) => return Err(elsewhere),
         })
     }
 
     /// The memory as bytes, in this machine's order.
-    pub fn bytes(&self) -> &[u8] {
-        match &self.memory {
+    ///
+    /// # Errors
+    /// A tensor on a GPU.
+    pub fn bytes(&self) -> Result<&[u8]> {
+        Ok(match &self.memory {
             Memory::F32(v) => bytemuck::cast_slice(v.as_slice()),
             Memory::Bf16(v) => bytemuck::cast_slice(v.as_slice()),
             Memory::U32(v) => bytemuck::cast_slice(v.as_slice()),
             Memory::Mapped(map, part) => &map[part.clone()],
-        }
+            Memory::Gpu(_) => return Err(self.elsewhere(Device::Cpu)),
+        })
     }
 
     /// The same numbers in another float format (bf16 rounds to nearest even); the same memory if it is that already.
@@ -168,6 +289,10 @@ impl Tensor {
     pub fn to_dtype(&self, dtype: DType) -> Result<Self> {
         match (self.dtype, dtype) {
             (a, b) if a == b => Ok(self.clone()),
+            // Only for weights on their way to a GPU, so that no kernel is needed.
+            _ if self.device() != &Device::Cpu => {
+                self.to_device(&Device::Cpu)?.to_dtype(dtype)?.to_device(self.device())
+            }
             (DType::F32, DType::BF16) => {
                 Self::new(self.shape(), self.values::<f32>()?.iter().map(|&x| bf16::from_f32(x)).collect())
             }

@@ -8,6 +8,7 @@
 mod cli;
 mod dataset;
 mod faults;
+mod gpu;
 mod kill;
 mod training;
 

@@ -1,5 +1,10 @@
-//! Developer chores: `cargo xtask ci` runs all that CI runs, `cargo xtask tidy` the rules that no compiler checks.
+//! Developer chores: `cargo xtask ci` runs all that CI runs, `cargo xtask tidy` the rules that no compiler checks, `cargo xtask
+//! ptx` and `cargo xtask nvcc` what is compiled from the CUDA kernels (`--check` compares it with the tree), `cargo xtask
+//! mutants` plants bugs in the kernels to see them found, `cargo xtask gpu` packs the tests and timings for a machine with a GPU.
 
+mod cuda;
+mod gpu;
+mod mutants;
 mod tidy;
 
 use std::io::Write;
@@ -10,10 +15,21 @@ use anyhow::{Context, anyhow, bail};
 
 fn main() -> ExitCode {
     let chore = std::env::args().nth(1).unwrap_or_default();
+    let mode = match std::env::args().nth(2).as_deref() {
+        None => Ok(cuda::Mode::Write),
+        Some("--check") => Ok(cuda::Mode::Check),
+        Some(other) => Err(anyhow!("no such argument: {other}")),
+    };
     let done = match chore.as_str() {
         "ci" => ci(),
         "tidy" => tidy::check(&root()),
-        _ => Err(anyhow!("usage: cargo xtask ci | tidy")),
+        "ptx" => mode.and_then(|mode| cuda::ptx(&root(), mode)),
+        "gpu" => gpu::run(&root(), std::env::args().nth(2).as_deref() == Some("--rehearse")),
+        "mutants" => mutants::run(&root(), std::env::args().nth(2).as_deref()),
+        "nvcc" => mode.and_then(|mode| cuda::nvcc(&root(), mode)),
+        _ => Err(anyhow!(
+            "usage: cargo xtask ci | tidy | ptx [--check] | nvcc [--check] | mutants [FILE] | gpu [--rehearse]"
+        )),
     };
     let Err(e) = done else { return ExitCode::SUCCESS };
     let _ = writeln!(std::io::stderr(), "{e:#}");
@@ -32,6 +48,8 @@ fn ci() -> anyhow::Result<()> {
     cargo("test --workspace", &[])?;
     cargo("doc --workspace --no-deps --quiet", &[("RUSTDOCFLAGS", "-D warnings")])?;
     // Each bench once, to see that it runs; times are for machines that are not shared.
+    cuda::ptx(&root(), cuda::Mode::Check)?;
+    cuda::nvcc(&root(), cuda::Mode::Check)?;
     cargo("bench -p ecom -- --test", &[])?;
     Ok(())
 }

@@ -39,27 +39,25 @@ impl Work for SumOfSquares<'_> {
 
 /// What a step multiplies by, rounded to f32 once, as torch does with its f64 scalars.
 pub(super) struct Factors {
-    grad_scale: f32,
     /// `1 - lr · weight_decay`
-    keep: f32,
+    pub keep: f32,
     /// `1 - β1`, `β2` and `1 - β2`
-    new1: f32,
-    beta2: f32,
-    new2: f32,
+    pub new1: f32,
+    pub beta2: f32,
+    pub new2: f32,
     /// `lr / (1 - β1^step)`
-    size: f32,
+    pub size: f32,
     /// `1 / √(1 - β2^step)`
-    root: f32,
-    eps: f32,
+    pub root: f32,
+    pub eps: f32,
 }
 
 impl Factors {
-    pub fn new(settings: &AdamW, step: u64, grad_scale: f32) -> Self {
+    pub fn new(settings: &AdamW, step: u64) -> Self {
         let AdamW { lr, beta1, beta2, eps, weight_decay } = *settings;
         let [lr, beta1, beta2, weight_decay] = [lr, beta1, beta2, weight_decay].map(f64::from);
         let step = step as f64;
         Self {
-            grad_scale,
             keep: (1.0 - lr * weight_decay) as f32,
             new1: (1.0 - beta1) as f32,
             beta2: beta2 as f32,
@@ -71,11 +69,11 @@ impl Factors {
     }
 }
 
-/// One pass over memory.
-pub(super) fn update(w: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], factors: &Factors) {
+/// One pass over memory. The gradient is multiplied by `scale` first.
+pub(super) fn update(w: &mut [f32], g: &[f32], [m, v]: [&mut [f32]; 2], scale: f32, factors: &Factors) {
     let weights = w.par_chunks_mut(CHUNK).zip(g.par_chunks(CHUNK));
     let moments = m.par_chunks_mut(CHUNK).zip(v.par_chunks_mut(CHUNK));
-    weights.zip(moments).for_each(|((w, g), (m, v))| simd::run(Update { w, g, m, v, factors }));
+    weights.zip(moments).for_each(|((w, g), (m, v))| simd::run(Update { w, g, m, v, scale, factors }));
 }
 
 struct Update<'a> {
@@ -83,6 +81,7 @@ struct Update<'a> {
     g: &'a [f32],
     m: &'a mut [f32],
     v: &'a mut [f32],
+    scale: f32,
     factors: &'a Factors,
 }
 
@@ -91,9 +90,9 @@ impl Work for Update<'_> {
 
     #[inline(always)]
     fn call<const FMA: bool>(self) {
-        let &Factors { grad_scale, keep, new1, beta2, new2, size, root, eps } = self.factors;
+        let &Factors { keep, new1, beta2, new2, size, root, eps } = self.factors;
         for (((w, g), m), v) in self.w.iter_mut().zip(self.g).zip(self.m).zip(self.v) {
-            let g = g * grad_scale;
+            let g = g * self.scale;
             *m = simd::fma::<FMA>(new1, g - *m, *m);
             *v = simd::fma::<FMA>(new2 * g, g, beta2 * *v);
             *w = *w * keep - size * *m / simd::fma::<FMA>(v.sqrt(), root, eps);

@@ -1,12 +1,13 @@
-use tensor::Tensor;
+use tensor::{DType, Device, Gpu, Tensor};
 
 use super::tile::Rows;
-use super::{OP, Sizes, documents, floats};
+use super::{OP, Sizes, cuda, documents, floats};
 use crate::Result;
-use crate::error::expect;
+use crate::error::{expect, float, of};
 use crate::{Error, attention};
 
-/// The keys and values of one sequence's tokens in every layer, f32. A clone is a copy.
+/// The keys and values of one sequence's tokens in every layer, on the device and in the dtype of what is added first. A clone
+/// is a copy (on a GPU, one that is made when either is added to).
 #[derive(Clone, Debug)]
 pub struct KvCache {
     layers: Vec<Layer>,
@@ -14,11 +15,13 @@ pub struct KvCache {
     head_dim: usize,
 }
 
-/// Keys and values [h, capacity, d], of which the first `count` of each head are filled.
+/// Keys and values [h, capacity, d], of which the first `count` of each head are filled; or, on a GPU, both together,
+/// [capacity, h, 2, d].
 #[derive(Clone, Debug, Default)]
 struct Layer {
     keys: Vec<f32>,
     values: Vec<f32>,
+    gpu: Option<Tensor>,
     count: usize,
     capacity: usize,
 }
@@ -55,8 +58,45 @@ impl KvCache {
         })
     }
 
-    /// An error unless this cache is for heads like these, has that layer, and in it at least `tokens` tokens.
-    pub(super) fn check(&self, sizes: &Sizes, layer: usize, tokens: usize) -> Result<()> {
+    /// The number of tokens of a layer.
+    pub(super) fn count(&self, layer: usize) -> usize {
+        self.layers[layer].count
+    }
+
+    /// A layer's memory on a GPU, if it has any.
+    pub(super) fn memory(&self, layer: usize) -> Option<&Tensor> {
+        self.layers[layer].gpu.as_ref()
+    }
+
+    /// As [`memory`](Self::memory), to add to.
+    pub(super) fn memory_mut(&mut self, layer: usize) -> Option<&mut Tensor> {
+        self.layers[layer].gpu.as_mut()
+    }
+
+    /// Says that `more` tokens have been written behind the others.
+    pub(super) fn add(&mut self, layer: usize, more: usize) {
+        self.layers[layer].count += more;
+    }
+
+    /// Room on a GPU for `more` tokens of a layer.
+    pub(super) fn reserve(&mut self, gpu: &Gpu, dtype: DType, layer: usize, more: usize) -> Result<()> {
+        let (heads, head_dim) = (self.heads, self.head_dim);
+        let layer = &mut self.layers[layer];
+        let Some(capacity) = layer.grown(more) else { return Ok(()) };
+        // Whole multiples of 16 bytes, whatever the head.
+        let capacity = capacity.next_multiple_of(16);
+        let mut grown = Tensor::undefined(gpu, &[capacity, heads, 2, head_dim], dtype).map_err(of(OP))?;
+        if let Some(full) = &layer.gpu {
+            cuda::copy(gpu, &mut grown, full, layer.count * heads * 2 * head_dim)?;
+        }
+        layer.gpu = Some(grown);
+        layer.capacity = capacity;
+        Ok(())
+    }
+
+    /// An error unless this cache is for heads like these, has that layer, in it at least `tokens` tokens, and these where
+    /// `qkv` is and in its dtype.
+    pub(super) fn check(&self, qkv: &Tensor, sizes: &Sizes, layer: usize, tokens: usize) -> Result<()> {
         expect(OP, "the cache's heads and head size", (self.heads, self.head_dim), (sizes.heads, sizes.d))?;
         let bad =
             |what, wanted: String, found: usize| Error::Argument { op: OP, what, wanted, found: found.to_string() };
@@ -67,18 +107,24 @@ impl KvCache {
         if found.count < tokens {
             return Err(bad("cached tokens", format!("{tokens} or more"), found.count));
         }
+        if found.capacity > 0 {
+            let (device, dtype) = found.gpu.as_ref().map_or((&Device::Cpu, DType::F32), |x| (x.device(), x.dtype()));
+            expect(OP, "the cache's device", device, qkv.device())?;
+            expect(OP, "the cache's dtype", dtype, qkv.dtype())?;
+        }
         Ok(())
     }
 }
 
 impl Layer {
-    /// Room for `more` tokens; the capacity at least doubles when it grows.
-    fn reserve(&mut self, more: usize, heads: usize, head_dim: usize) {
+    /// The capacity with room for `more` tokens, if there is none yet; it at least doubles.
+    fn grown(&self, more: usize) -> Option<usize> {
         let needed = self.count + more;
-        if needed <= self.capacity {
-            return;
-        }
-        let capacity = needed.max(2 * self.capacity);
+        (needed > self.capacity).then(|| needed.max(2 * self.capacity))
+    }
+
+    fn reserve(&mut self, more: usize, heads: usize, head_dim: usize) {
+        let Some(capacity) = self.grown(more) else { return };
         for all in [&mut self.keys, &mut self.values] {
             let mut grown = vec![0.0; heads * capacity * head_dim];
             for head in 0..heads {
@@ -101,7 +147,11 @@ pub fn append(qkv: &Tensor, bounds: &[u32], caches: &mut [&mut KvCache], layer: 
     let documents = documents(bounds, sizes.t)?;
     expect(OP, "caches", caches.len(), documents.len())?;
     for cache in caches.iter() {
-        cache.check(&sizes, layer, 0)?;
+        cache.check(qkv, &sizes, layer, 0)?;
+    }
+    if let Device::Cuda(gpu) = qkv.device() {
+        float(OP, "qkv's dtype", qkv)?;
+        return cuda::append(gpu, qkv, &sizes, &documents, caches, layer);
     }
     let values = floats(qkv)?;
     let d = sizes.d;

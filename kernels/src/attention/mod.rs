@@ -9,11 +9,18 @@
 //!
 //! Hugging Face adds slope · j; the difference, slope · i, is the same for a whole row, and softmax drops it.
 //! A document's results depend on nothing outside of it, to the bit, nor on the number of threads.
+//!
+//! On a GPU everything is also bf16 if `qkv` is. Products are then those of tensor cores for the head sizes of BLOOM, 64, 80,
+//! 96 and 128: the softmax and dS are rounded to bf16 where they are multiplied. The backward pass goes over the tiles of
+//! queries for dq and over those of keys for dk and dv, so that every sum has one owner and one order.
 
 mod backward;
 mod cache;
+mod cuda;
 mod decode;
 mod forward;
+#[cfg(test)]
+mod reference;
 #[cfg(test)]
 mod spec;
 mod tile;
@@ -21,12 +28,12 @@ mod tile;
 use std::ops::Range;
 
 use rayon::prelude::*;
-use tensor::Tensor;
+use tensor::{DType, Device, Tensor};
 
 pub use cache::{KvCache, append};
 use tile::Rows;
 
-use crate::error::{expect, of};
+use crate::error::{expect, float, of};
 use crate::{Error, Result, simd};
 
 const OP: &str = "attention";
@@ -46,14 +53,19 @@ pub fn slopes(heads: usize) -> Vec<f32> {
     (0..heads).map(|i| slope(i) as f32).collect()
 }
 
-/// The attention's output `[t, c]` from `qkv` `[t, 3c]`, and what [`backward`] wants of each row's softmax: the largest
-/// score m and Σ exp(s − m) of every head `[t, 2h]`. All f32. (Their usual summary, m + ln Σ, has lost digits where m is large.)
+/// The attention's output `[t, c]` from `qkv` `[t, 3c]` (f32, on a GPU also bf16), and what [`backward`] wants of each row's
+/// softmax, f32: the largest score m and Σ exp(s − m) of every head `[t, 2h]`, on a GPU with m in units of ln 2. (Their usual
+/// summary, m + ln Σ, has lost digits where m is large.)
 ///
 /// # Errors
 /// Shapes or dtypes that do not fit, or bounds that do not ascend from 0 to t.
 pub fn forward(qkv: &Tensor, bounds: &[u32], heads: usize) -> Result<(Tensor, Tensor)> {
     let shape = Sizes::of(qkv, heads)?;
     let documents = documents(bounds, shape.t)?;
+    if let Device::Cuda(gpu) = qkv.device() {
+        float(OP, "qkv's dtype", qkv)?;
+        return cuda::forward(gpu, qkv, &shape, &documents).map(<(Tensor, Tensor)>::from);
+    }
     let values = floats(qkv)?;
     let sources = documents.iter().map(|rows| Source { rows: rows.clone(), cache: None }).collect::<Vec<_>>();
     attend(values, &shape, &sources)
@@ -70,7 +82,10 @@ pub fn extend(qkv: &Tensor, bounds: &[u32], caches: &[&KvCache], layer: usize) -
     let documents = documents(bounds, shape.t)?;
     expect(OP, "caches", caches.len(), documents.len())?;
     for (cache, rows) in caches.iter().zip(&documents) {
-        cache.check(&shape, layer, rows.len())?;
+        cache.check(qkv, &shape, layer, rows.len())?;
+    }
+    if let Device::Cuda(gpu) = qkv.device() {
+        return cuda::extend(gpu, qkv, &shape, &documents, caches, layer);
     }
     let sources = documents
         .into_iter()
@@ -90,7 +105,10 @@ pub fn decode(qkv: &Tensor, caches: &[&KvCache], layer: usize) -> Result<Tensor>
     let shape = Sizes::of(qkv, first.heads())?;
     expect(OP, "caches", caches.len(), shape.t)?;
     for cache in caches {
-        cache.check(&shape, layer, 1)?;
+        cache.check(qkv, &shape, layer, 1)?;
+    }
+    if let Device::Cuda(gpu) = qkv.device() {
+        return cuda::decode(gpu, qkv, &shape, caches, layer);
     }
     let (slopes, values) = (slopes(shape.heads), floats(qkv)?);
     let mut out = vec![0.0; shape.t * shape.c()];
@@ -103,7 +121,8 @@ pub fn decode(qkv: &Tensor, caches: &[&KvCache], layer: usize) -> Result<Tensor>
     Tensor::new(&[shape.t, shape.c()], out).map_err(of(OP))
 }
 
-/// The gradient `dqkv` `[t, 3c]` from `dout` `[t, c]` and what [`forward`] was given (`qkv`) and gave (`out`, `stats`).
+/// The gradient `dqkv` `[t, 3c]` from `dout` `[t, c]` and what [`forward`] was given (`qkv`) and gave (`out`, `stats`), all of
+/// one dtype but `stats`, which is f32.
 ///
 /// # Errors
 /// Shapes or dtypes that do not fit, or bounds that do not ascend from 0 to t.
@@ -121,6 +140,13 @@ pub fn backward(
     expect(OP, "dout's shape", dout.shape(), &[t, c])?;
     expect(OP, "out's shape", out.shape(), &[t, c])?;
     expect(OP, "stats' shape", stats.shape(), &[t, 2 * heads])?;
+    if let Device::Cuda(gpu) = qkv.device() {
+        let dtype = float(OP, "qkv's dtype", qkv)?;
+        expect(OP, "dout's dtype", dout.dtype(), dtype)?;
+        expect(OP, "out's dtype", out.dtype(), dtype)?;
+        expect(OP, "stats' dtype", stats.dtype(), DType::F32)?;
+        return cuda::backward(gpu, dout, &cuda::Passed { qkv, out, stats }, &shape, &documents);
+    }
     let (dout, qkv, out, stats) = (floats(dout)?, floats(qkv)?, floats(out)?, floats(stats)?);
     let slopes = slopes(heads);
     let mut dqkv = vec![0.0; t * 3 * c];
@@ -233,7 +259,7 @@ fn documents(bounds: &[u32], t: usize) -> Result<Vec<Range<usize>>> {
 fn nothing(qkv: &Tensor) -> Result<Tensor> {
     let (t, width) = qkv.dims2().map_err(of(OP))?;
     expect(OP, "rows without a cache", t, 0)?;
-    Tensor::new(&[0, width / 3], Vec::<f32>::new()).map_err(of(OP))
+    Tensor::zeros_on(qkv.device(), &[0, width / 3], qkv.dtype()).map_err(of(OP))
 }
 
 fn floats(x: &Tensor) -> Result<&[f32]> {

@@ -1,170 +1,186 @@
+use std::f64::consts::LN_2;
+
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
-use tensor::{DType, Tensor};
+use simulator::{devices, gpus};
+use tensor::{DType, Device, Tensor};
 
+use super::reference::{CPU, Pack, Setting, bits, error_of, part};
 use super::{KvCache, append, backward, decode, extend, forward, slopes};
-use crate::spec::{Arith, EXACT, NAIVE, assert_close, f32s, gradient, max_error, random, tolerance};
+use crate::spec::{assert_close, f32s, gradient, max_error, numbers, random, tolerance};
 
-/// Rows of documents, packed: `lengths` of them, `qkv` `[t, h, 3, d]`, `dout` `[t, h, d]`.
-#[derive(Debug)]
-struct Pack {
-    lengths: Vec<usize>,
-    heads: usize,
-    d: usize,
-    qkv: Vec<f64>,
-    dout: Vec<f64>,
+fn forward_is_as_good_as_a_naive_one(pack: &Pack, on: &Setting) {
+    let exact = pack.exact();
+    let (naive, [out, stats]) = (pack.naive(on, &exact), pack.forward(on));
+    assert_eq!((out.dtype(), stats.dtype()), (on.dtype, DType::F32));
+    assert_close("out", &numbers(&out), &exact[0], &naive[0]);
+    let unit = if on.device == Device::Cpu { 1.0 } else { LN_2 };
+    let lse = |[max, sum]: &[f32; 2]| (f64::from(*max) * unit + f64::from(*sum).ln()) as f32;
+    let lse: Vec<f32> = numbers(&stats).as_chunks().0.iter().map(lse).collect();
+    assert_close("log-sum-exp", &lse, &exact[1], &naive[1]);
 }
 
-impl Pack {
-    fn new(lengths: Vec<usize>, heads: usize, d: usize, [scale, offset]: [f64; 2], seed: u64) -> Self {
-        let (t, c) = (lengths.iter().sum::<usize>(), heads * d);
-        let (qkv, dout) = (random(t * 3 * c, seed, scale, offset), random(t * c, seed + 1, scale, 0.0));
-        Self { lengths, heads, d, qkv, dout }
+fn backward_is_as_good_as_a_naive_one(pack: &Pack, on: &Setting) {
+    let exact = pack.exact();
+    let (naive, got) = (pack.naive(on, &exact), pack.backward(on));
+    assert_eq!(got.dtype(), on.dtype);
+    for (i, name) in ["dq", "dk", "dv"].into_iter().enumerate() {
+        assert_close(name, &part(&got, pack.d, i), &exact[2 + i], &naive[2 + i]);
     }
+}
 
-    fn t(&self) -> usize {
-        self.lengths.iter().sum()
+fn packed_documents_are_the_documents_apart(pack: &Pack, on: &Setting) {
+    let (mut out, mut stats, mut dqkv) = (vec![], vec![], vec![]);
+    for i in 0..pack.lengths.len() {
+        let one = pack.document(i);
+        let [o, s] = one.forward(on);
+        out.extend(bits(&o));
+        stats.extend(bits(&s));
+        dqkv.extend(bits(&one.backward(on)));
     }
+    let got = pack.forward(on);
+    assert_eq!(bits(&got[0]), out);
+    assert_eq!(bits(&got[1]), stats);
+    assert_eq!(bits(&pack.backward(on)), dqkv);
+}
 
-    fn c(&self) -> usize {
-        self.heads * self.d
+fn a_poisoned_document_leaves_the_others_alone(pack: &Pack, on: &Setting, poison: f64) {
+    let mut pack = pack.clone();
+    let c = pack.c();
+    let which = pack.lengths.len() / 2;
+    let start: usize = pack.lengths[..which].iter().sum();
+    let rows = start..start + pack.lengths[which];
+    // Out, statistics and gradient of all rows but those.
+    let run = |pack: &Pack| {
+        let [out, stats] = pack.forward(on);
+        let widths = [c, 2 * pack.heads, 3 * c];
+        [out, stats, pack.backward(on)]
+            .iter()
+            .zip(widths)
+            .flat_map(|(x, width)| {
+                let x = bits(x);
+                [&x[..rows.start * width], &x[rows.end * width..]].concat()
+            })
+            .collect::<Vec<_>>()
+    };
+    let clean = run(&pack);
+    pack.qkv[rows.start * 3 * c..rows.end * 3 * c].fill(poison);
+    pack.dout[rows.start * c..rows.end * c].fill(poison);
+    assert_eq!(clean, run(&pack));
+}
+
+fn a_token_changes_nothing_before_it(pack: &Pack, on: &Setting, token: usize) {
+    let mut pack = pack.clone();
+    let (c, heads) = (pack.c(), pack.heads);
+    let before = pack.forward(on).map(|x| bits(&x));
+    for x in &mut pack.qkv[token * 3 * c..][..3 * c] {
+        *x = f64::from((*x * -7.0 + 3.0) as f32);
     }
+    let after = pack.forward(on).map(|x| bits(&x));
+    assert_eq!(&before[0][..token * c], &after[0][..token * c]);
+    assert_eq!(&before[1][..2 * token * heads], &after[1][..2 * token * heads]);
+    assert_ne!(&before[0][token * c..][..c], &after[0][token * c..][..c]);
+}
 
-    fn bounds(&self) -> Vec<u32> {
-        let ends = self.lengths.iter().scan(0, |end, n| {
-            *end += *n as u32;
-            Some(*end)
-        });
-        std::iter::once(0).chain(ends).collect()
+fn the_weights_of_a_row_sum_to_one(pack: &Pack, on: &Setting) {
+    let mut pack = pack.clone();
+    let d = pack.d;
+    pack.qkv.chunks_exact_mut(3 * d).for_each(|row| row[2 * d..].fill(1.0));
+    // Both the weights' sum and the weighted sum of ones round once per key at most; bf16, of 8 bits, rounds each weight
+    // and the quotient.
+    let bf16 = if on.dtype == DType::BF16 { 2.0 * 2f32.powi(-9) } else { 0.0 };
+    let allowed = 2.0 * pack.t() as f32 * f32::EPSILON + bf16;
+    for x in numbers(&pack.forward(on)[0]) {
+        assert!((x - 1.0).abs() <= allowed, "{x}");
     }
+}
 
-    /// Document `i` alone.
-    fn document(&self, i: usize) -> Self {
-        let (start, n, c) = (self.lengths[..i].iter().sum::<usize>(), self.lengths[i], self.c());
-        Self {
-            lengths: vec![n],
-            qkv: self.qkv[start * 3 * c..][..n * 3 * c].to_vec(),
-            dout: self.dout[start * c..][..n * c].to_vec(),
-            ..*self
+fn a_prompt_in_parts_is_the_prompt_at_once(pack: &Pack, on: &Setting, cut: f64) {
+    let whole = bits(&pack.forward(on)[0]);
+    let n = pack.lengths.len();
+    let mut caches = vec![KvCache::new(2, pack.heads, pack.d); n];
+    let mut parts = vec![vec![]; n];
+    for second in [false, true] {
+        let new: Vec<Pack> = (0..n)
+            .map(|i| {
+                let cut = (cut * pack.lengths[i] as f64) as usize;
+                pack.part(i, if second { cut..pack.lengths[i] } else { 0..cut })
+            })
+            .collect();
+        let new = Pack::of(&new);
+        new.append(on, &mut caches, 1);
+        let out = bits(&new.extend(on, &caches, 1));
+        for (part, rows) in parts.iter_mut().zip(new.bounds().windows(2)) {
+            part.extend_from_slice(&out[rows[0] as usize * new.c()..rows[1] as usize * new.c()]);
         }
     }
+    assert_eq!(parts.concat(), whole);
+}
 
-    fn qkv(&self) -> Tensor {
-        tensor(&[self.t(), 3 * self.c()], &self.qkv)
-    }
-
-    fn forward(&self) -> [Tensor; 2] {
-        forward(&self.qkv(), &self.bounds(), self.heads).unwrap().into()
-    }
-
-    fn backward(&self) -> Tensor {
-        let [out, stats] = self.forward();
-        let dout = tensor(&[self.t(), self.c()], &self.dout);
-        backward(&dout, &self.qkv(), &out, &stats, &self.bounds(), self.heads).unwrap()
-    }
-
-    /// As [`Self::reference`] with rounded steps. What a naive run gives depends on the order of its sums: of six orders,
-    /// the worst for each number.
-    fn naive(&self, exact: &[Vec<f64>; 5]) -> [Vec<f64>; 5] {
-        let mut worst = self.reference(NAIVE, 0);
-        for order in 1..6 {
-            for (i, all) in self.reference(NAIVE, order).into_iter().enumerate() {
-                for ((worst, x), exact) in worst[i].iter_mut().zip(all).zip(&exact[i]) {
-                    *worst = if (x - exact).abs() > (*worst - exact).abs() { x } else { *worst };
-                }
-            }
-        }
-        worst
-    }
-
-    fn exact(&self) -> [Vec<f64>; 5] {
-        self.reference(EXACT, 0)
-    }
-
-    /// Of every document: out `[t, c]`, log-sum-exp `[t, h]` (unlike the kernel's), and dq, dk and dv `[t, c]`.
-    fn reference(&self, a: Arith, order: usize) -> [Vec<f64>; 5] {
-        let mut all: [Vec<f64>; 5] = Default::default();
-        for i in 0..self.lengths.len() {
-            let document = self.document(i);
-            for (all, part) in all.iter_mut().zip(reference(&document, a, order)) {
-                all.extend(part);
-            }
-        }
-        all
+fn decode_is_the_last_row_of_forward(pack: &Pack, on: &Setting) {
+    let (c, n) = (pack.c(), pack.lengths.len());
+    let mut caches = vec![KvCache::new(1, pack.heads, pack.d); n];
+    // The prompts without their last tokens, then those one by one.
+    let prompts: Vec<Pack> = (0..n).map(|i| pack.part(i, 0..pack.lengths[i] - 1)).collect();
+    Pack::of(&prompts).append(on, &mut caches, 0);
+    let new: Vec<Pack> = (0..n).map(|i| pack.part(i, pack.lengths[i] - 1..pack.lengths[i])).collect();
+    let new = Pack::of(&new);
+    new.append(on, &mut caches, 0);
+    assert_eq!(caches.iter().map(KvCache::len).collect::<Vec<_>>(), &pack.lengths[..]);
+    let out = new.decode(on, &caches, 0);
+    assert_eq!(out.dtype(), on.dtype);
+    let exact = pack.exact();
+    let naive = pack.naive(on, &exact);
+    let last = pack.bounds()[1..].iter().map(|&end| end as usize - 1).collect::<Vec<_>>();
+    let exact_rows: Vec<f64> = last.iter().flat_map(|&row| exact[0][row * c..][..c].to_vec()).collect();
+    // Of the whole output, as a single row may have come out exact by luck.
+    let (error, allowed) = (error_of(&exact_rows, &numbers(&out)), tolerance(&exact[0], &naive[0]));
+    assert!(error <= allowed, "error {error:e}, allowed {allowed:e}");
+    for (i, cache) in caches.iter().enumerate() {
+        let alone = new.document(i).decode(on, std::slice::from_ref(cache), 0);
+        assert_eq!(bits(&alone), &bits(&out)[i * c..][..c]);
     }
 }
 
-/// Σ x · y, from the element `order` sixths in, round to the one before it.
-fn dot(a: Arith, order: usize, pairs: &[(f64, f64)]) -> f64 {
-    let (last, first) = pairs.split_at(pairs.len() * order / 6);
-    first.iter().chain(last).fold(0.0, |sum, (x, y)| (a.step)(sum + (a.step)(x * y)))
+fn all_laws(pack: &Pack, on: &Setting, poison: f64, token: usize, cut: f64) {
+    let pack = &pack.stored(on);
+    forward_is_as_good_as_a_naive_one(pack, on);
+    backward_is_as_good_as_a_naive_one(pack, on);
+    packed_documents_are_the_documents_apart(pack, on);
+    a_poisoned_document_leaves_the_others_alone(pack, on, poison);
+    a_token_changes_nothing_before_it(pack, on, token);
+    the_weights_of_a_row_sum_to_one(pack, on);
+    a_prompt_in_parts_is_the_prompt_at_once(pack, on, cut);
+    decode_is_the_last_row_of_forward(pack, on);
 }
 
-/// One document, as the equations say, with whole matrices.
-fn reference(pack: &Pack, a: Arith, order: usize) -> [Vec<f64>; 5] {
-    let (n, heads, d, c) = (pack.t(), pack.heads, pack.d, pack.c());
-    let (mut out, mut lse) = (vec![0.0; n * c], vec![0.0; n * heads]);
-    let (mut dq, mut dk, mut dv) = (vec![0.0; n * c], vec![0.0; n * c], vec![0.0; n * c]);
-    let scale = (a.store)(1.0 / (d as f64).sqrt());
-    for (h, slope) in slopes(heads).into_iter().enumerate() {
-        let part = |i: usize, part: usize| &pack.qkv[((i * heads + h) * 3 + part) * d..][..d];
-        let pairs = |x: &'_ [f64], y: &'_ [f64]| x.iter().copied().zip(y.iter().copied()).collect::<Vec<_>>();
-        for i in 0..n {
-            let at = (i * heads + h) * d;
-            let scores: Vec<f64> = (0..=i)
-                .map(|j| {
-                    let product = dot(a, order, &pairs(part(i, 0), part(j, 1)));
-                    let bias = (a.step)(f64::from(slope) * (j as f64 - i as f64));
-                    (a.step)((a.step)(product * scale) + bias)
-                })
-                .collect();
-            let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            let weights: Vec<f64> = scores.iter().map(|s| (a.step)((a.step)(s - max).exp())).collect();
-            let sum = weights.iter().fold(0.0, |sum, w| (a.step)(sum + w));
-            lse[i * heads + h] = (a.store)(max + (a.step)(sum.ln()));
-            let weights: Vec<f64> = weights.iter().map(|w| (a.step)(w / sum)).collect();
-            for p in 0..d {
-                out[at + p] =
-                    (a.store)(dot(a, order, &(0..=i).map(|j| (weights[j], part(j, 2)[p])).collect::<Vec<_>>()));
-            }
-            let dout = &pack.dout[at..][..d];
-            let total = dot(a, order, &pairs(dout, &out[at..][..d]));
-            for (j, weight) in weights.into_iter().enumerate() {
-                let dweight = dot(a, order, &pairs(dout, part(j, 2)));
-                let dscore = (a.step)((a.step)(weight * (a.step)(dweight - total)) * scale);
-                let to = (j * heads + h) * d;
-                for p in 0..d {
-                    dq[at + p] = (a.step)(dq[at + p] + (a.step)(dscore * part(j, 1)[p]));
-                    dk[to + p] = (a.step)(dk[to + p] + (a.step)(dscore * part(i, 0)[p]));
-                    dv[to + p] = (a.step)(dv[to + p] + (a.step)(weight * dout[p]));
-                }
-            }
-        }
-    }
-    [out, lse, dq, dk, dv]
-}
-
-fn tensor(sizes: &[usize], values: &[f64]) -> Tensor {
-    Tensor::new(sizes, f32s(values)).unwrap()
-}
-
-fn bits(x: &Tensor) -> Vec<u32> {
-    x.values::<f32>().unwrap().iter().map(|x| x.to_bits()).collect()
-}
-
-/// Query, key or value of `[t, h, 3, d]` as `[t, c]`.
-fn part(x: &Tensor, d: usize, part: usize) -> Vec<f32> {
-    x.values::<f32>().unwrap().chunks_exact(d).skip(part).step_by(3).flatten().copied().collect()
+fn ranges() -> impl Strategy<Value = [f64; 2]> {
+    (-3i32..=3, prop_oneof![3 => Just(0.0), 1 => Just(100.0)]).prop_map(|(e, offset)| [10f64.powi(e), offset])
 }
 
 fn packs() -> impl Strategy<Value = Pack> {
     let length =
         prop_oneof![6 => 1usize..24, 3 => prop::sample::select(vec![31, 32, 33, 47, 48, 49, 97]), 1 => 120usize..150];
     let d = prop::sample::select(vec![4usize, 5, 6, 7, 8, 12, 16, 17, 24, 33, 64, 128]);
-    let range =
-        (-3i32..=3, prop_oneof![3 => Just(0.0), 1 => Just(100.0)]).prop_map(|(e, offset)| [10f64.powi(e), offset]);
-    (prop::collection::vec(length, 1..4), 1usize..5, d, range, 0u64..1 << 40)
+    (prop::collection::vec(length, 1..4), 1usize..5, d, ranges(), 0u64..1 << 40)
         .prop_map(|(lengths, heads, d, range, seed)| Pack::new(lengths, heads, d, range, seed))
+}
+
+/// Fewer tokens, and more of the sizes of tiles and steps: a simulated GPU is slow.
+fn few() -> impl Strategy<Value = (Pack, DType)> {
+    let length =
+        prop_oneof![4 => 1usize..20, 3 => prop::sample::select(vec![31, 32, 33, 63, 64, 65]), 1 => 125usize..132];
+    let kind = prop_oneof![
+        3 => prop::sample::select(vec![64, 80, 96, 128]).prop_map(|d| (DType::BF16, d)),
+        2 => prop::sample::select(vec![4, 5, 8, 24, 33, 64, 100]).prop_map(|d| (DType::F32, d)),
+        1 => prop::sample::select(vec![5, 16, 33, 72]).prop_map(|d| (DType::BF16, d)),
+    ];
+    (prop::collection::vec(length, 1..4), 1usize..4, kind, ranges(), 0u64..1 << 40)
+        .prop_map(|(lengths, heads, (dtype, d), range, seed)| (Pack::new(lengths, heads, d, range, seed), dtype))
+}
+
+fn poisons() -> impl Strategy<Value = f64> {
+    prop::sample::select(vec![f64::NAN, 1e30])
 }
 
 /// One seed: in a document of few tokens a naive run comes out exact by luck now and then, and what it allows is little.
@@ -176,92 +192,40 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn forward_is_as_good_as_a_naive_one(pack in packs()) {
-        let exact = pack.exact();
-        let (naive, got) = (pack.naive(&exact), pack.forward());
-        assert_close("out", got[0].values().unwrap(), &exact[0], &naive[0]);
-        let stats = got[1].values::<f32>().unwrap().as_chunks::<2>().0;
-        let lse: Vec<f32> = stats.iter().map(|[max, sum]| max + sum.ln()).collect();
-        assert_close("log-sum-exp", &lse, &exact[1], &naive[1]);
+    fn the_cpu_keeps_the_laws(pack in packs(), poison in poisons(), token in any::<prop::sample::Index>(), cut in 0.0f64..1.0) {
+        all_laws(&pack, &CPU, poison, token.index(pack.t()), cut);
+    }
+
+    /// Each case's laws on one of them, and the same bits on the others.
+    #[test]
+    fn gpus_keep_the_laws(
+        (pack, dtype) in few(), poison in poisons(), token in any::<prop::sample::Index>(), cut in 0.0f64..1.0,
+        which in any::<prop::sample::Index>(),
+    ) {
+        let all: Vec<Setting> = gpus().iter().map(|device| Setting { device: device.clone(), dtype }).collect();
+        if all.is_empty() { return Ok(()); }
+        all_laws(&pack, &all[which.index(all.len())], poison, token.index(pack.t()), cut);
+        let each = all.iter().map(|on| [pack.forward(on).map(|x| bits(&x)).concat(), bits(&pack.backward(on))]);
+        let each: Vec<_> = each.collect();
+        prop_assert!(each.windows(2).all(|pair| pair[0] == pair[1]));
     }
 
     #[test]
-    fn backward_is_as_good_as_a_naive_one(pack in packs()) {
-        let exact = pack.exact();
-        let (naive, got) = (pack.naive(&exact), pack.backward());
-        for (i, name) in ["dq", "dk", "dv"].into_iter().enumerate() {
-            assert_close(name, &part(&got, pack.d, i), &exact[2 + i], &naive[2 + i]);
-        }
-    }
-
-    #[test]
-    fn packed_documents_are_the_documents_apart(pack in packs()) {
-        let (mut out, mut stats, mut dqkv) = (vec![], vec![], vec![]);
-        for i in 0..pack.lengths.len() {
-            let one = pack.document(i);
-            let [o, s] = one.forward();
-            out.extend(bits(&o));
-            stats.extend(bits(&s));
-            dqkv.extend(bits(&one.backward()));
-        }
-        let got = pack.forward();
-        prop_assert_eq!(bits(&got[0]), out);
-        prop_assert_eq!(bits(&got[1]), stats);
-        prop_assert_eq!(bits(&pack.backward()), dqkv);
-    }
-
-    #[test]
-    fn a_poisoned_document_leaves_the_others_alone(mut pack in packs(), poison in prop::sample::select(vec![f64::NAN, 1e30])) {
-        let c = pack.c();
-        let first = pack.lengths[0];
-        let (forward, backward) = (pack.forward().map(|x| bits(&x)), bits(&pack.backward()));
-        pack.qkv[..first * 3 * c].fill(poison);
-        pack.dout[..first * c].fill(poison);
-        let poisoned = pack.forward().map(|x| bits(&x));
-        prop_assert_eq!(&forward[0][first * c..], &poisoned[0][first * c..]);
-        prop_assert_eq!(&forward[1][2 * first * pack.heads..], &poisoned[1][2 * first * pack.heads..]);
-        prop_assert_eq!(&backward[first * 3 * c..], &bits(&pack.backward())[first * 3 * c..]);
-    }
-
-    #[test]
-    fn a_token_changes_nothing_before_it(mut pack in packs(), which in any::<prop::sample::Index>()) {
-        let (c, heads) = (pack.c(), pack.heads);
-        let before = pack.forward().map(|x| bits(&x));
-        let token = which.index(pack.t());
-        for x in &mut pack.qkv[token * 3 * c..][..3 * c] {
-            *x = f64::from((*x * -7.0 + 3.0) as f32);
-        }
-        let after = pack.forward().map(|x| bits(&x));
-        prop_assert_eq!(&before[0][..token * c], &after[0][..token * c]);
-        prop_assert_eq!(&before[1][..2 * token * heads], &after[1][..2 * token * heads]);
-        prop_assert_ne!(&before[0][token * c..][..c], &after[0][token * c..][..c]);
-    }
-
-    #[test]
-    fn the_weights_of_a_row_sum_to_one(mut pack in packs()) {
-        let d = pack.d;
-        pack.qkv.chunks_exact_mut(3 * d).for_each(|row| row[2 * d..].fill(1.0));
-        // Both the weights' sum and the weighted sum of ones round once per key at most.
-        let allowed = 2.0 * pack.t() as f32 * f32::EPSILON;
-        for x in pack.forward()[0].values::<f32>().unwrap() {
-            prop_assert!((x - 1.0).abs() <= allowed, "{}", x);
-        }
-    }
-
-    #[test]
-    fn backward_is_linear_in_dout(mut pack in packs(), seed in 0u64..1 << 40) {
+    fn backward_is_linear_in_dout(pack in packs(), seed in 0u64..1 << 40) {
+        let mut pack = pack;
         pack.qkv.iter_mut().for_each(|x| *x = f64::from((*x / 64.0) as f32));
-        let first = (pack.dout.clone(), pack.backward());
+        let first = (pack.dout.clone(), pack.backward(&CPU));
         let errors = |pack: &Pack| {
-            let (exact, naive) = (pack.exact(), pack.reference(NAIVE, 0));
+            let exact = pack.exact();
+            let naive = pack.naive(&CPU, &exact);
             [2, 3, 4].map(|i| tolerance(&exact[i], &naive[i]))
         };
         let mut allowed = vec![errors(&pack)];
         pack.dout = random(pack.dout.len(), seed, 1.0, 0.0);
-        let second = pack.backward();
+        let second = pack.backward(&CPU);
         allowed.push(errors(&pack));
         pack.dout.iter_mut().zip(&first.0).for_each(|(x, y)| *x += y);
-        let both = pack.backward();
+        let both = pack.backward(&CPU);
         allowed.push(errors(&pack));
         for i in 0..3 {
             let wide = |x: &Tensor| part(x, pack.d, i).iter().map(|&x| f64::from(x)).collect::<Vec<_>>();
@@ -274,64 +238,9 @@ proptest! {
     fn the_number_of_threads_changes_no_bit(pack in packs()) {
         let on = |threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            pool.install(|| (pack.forward().map(|x| bits(&x)), bits(&pack.backward())))
+            pool.install(|| (pack.forward(&CPU).map(|x| bits(&x)), bits(&pack.backward(&CPU))))
         };
         prop_assert_eq!(on(1), on(3));
-    }
-
-    #[test]
-    fn a_prompt_in_parts_is_the_prompt_at_once(pack in packs(), cut in 0.0f64..1.0) {
-        let (heads, d, width) = (pack.heads, pack.d, 3 * pack.c());
-        let whole = bits(&pack.forward()[0]);
-        let mut caches = vec![KvCache::new(2, heads, d); pack.lengths.len()];
-        let cuts: Vec<usize> = pack.lengths.iter().map(|n| (cut * *n as f64) as usize).collect();
-        let mut parts = vec![vec![]; pack.lengths.len()];
-        for second in [false, true] {
-            let (mut qkv, mut lengths) = (vec![], vec![]);
-            for (i, cut) in cuts.iter().enumerate() {
-                let rows = pack.document(i).qkv;
-                let rows = if second { &rows[cut * width..] } else { &rows[..cut * width] };
-                lengths.push(rows.len() / width);
-                qkv.extend_from_slice(rows);
-            }
-            let new = Pack { lengths, qkv, dout: vec![], ..pack };
-            append(&new.qkv(), &new.bounds(), &mut caches.iter_mut().collect::<Vec<_>>(), 1).unwrap();
-            let out = extend(&new.qkv(), &new.bounds(), &caches.iter().collect::<Vec<_>>(), 1).unwrap();
-            for (i, rows) in new.bounds().windows(2).enumerate() {
-                parts[i].extend_from_slice(&bits(&out)[rows[0] as usize * new.c()..rows[1] as usize * new.c()]);
-            }
-        }
-        prop_assert_eq!(parts.concat(), whole);
-    }
-
-    #[test]
-    fn decode_is_the_last_row_of_forward(pack in packs()) {
-        let (heads, d, c) = (pack.heads, pack.d, pack.c());
-        let mut caches = vec![KvCache::new(1, heads, d); pack.lengths.len()];
-        // The prompts without their last tokens, then those one by one.
-        let last: Vec<usize> = pack.bounds()[1..].iter().map(|&end| end as usize - 1).collect();
-        for (i, cache) in caches.iter_mut().enumerate() {
-            let mut prompt = pack.document(i);
-            prompt.lengths[0] -= 1;
-            prompt.qkv.truncate(prompt.lengths[0] * 3 * c);
-            append(&prompt.qkv(), &prompt.bounds(), &mut [&mut *cache], 0).unwrap();
-        }
-        let rows: Vec<f64> = last.iter().flat_map(|&row| pack.qkv[row * 3 * c..][..3 * c].to_vec()).collect();
-        let new = Pack { lengths: vec![1; last.len()], qkv: rows, dout: vec![], ..pack };
-        append(&new.qkv(), &new.bounds(), &mut caches.iter_mut().collect::<Vec<_>>(), 0).unwrap();
-        prop_assert_eq!(caches.iter().map(KvCache::len).collect::<Vec<_>>(), &pack.lengths[..]);
-        let out = decode(&new.qkv(), &caches.iter().collect::<Vec<_>>(), 0).unwrap();
-        let exact = pack.exact();
-            let naive = pack.naive(&exact);
-        let pick = |all: &[f64]| last.iter().flat_map(|&row| all[row * c..][..c].to_vec()).collect::<Vec<_>>();
-        // Of the whole output, as a single row may have come out exact by luck.
-        let allowed = tolerance(&exact[0], &naive[0]);
-        let got: Vec<f64> = out.values::<f32>().unwrap().iter().map(|&x| f64::from(x)).collect();
-        prop_assert!(max_error(&pick(&exact[0]), &got) <= allowed);
-        for (i, cache) in caches.iter().enumerate() {
-            let alone = tensor(&[1, 3 * c], &new.qkv[i * 3 * c..][..3 * c]);
-            prop_assert_eq!(bits(&decode(&alone, &[cache], 0).unwrap()), &bits(&out)[i * c..][..c]);
-        }
     }
 }
 
@@ -339,11 +248,63 @@ proptest! {
 fn three_hundred_tokens() {
     for (heads, d) in [(3, 20), (4, 64)] {
         let pack = Pack::new(vec![300], heads, d, [1.0, 0.0], 17);
-        let exact = pack.exact();
-        let (naive, got) = (pack.naive(&exact), pack.backward());
-        assert_close("out", pack.forward()[0].values().unwrap(), &exact[0], &naive[0]);
-        for (i, name) in ["dq", "dk", "dv"].into_iter().enumerate() {
-            assert_close(name, &part(&got, d, i), &exact[2 + i], &naive[2 + i]);
+        forward_is_as_good_as_a_naive_one(&pack, &CPU);
+        backward_is_as_good_as_a_naive_one(&pack, &CPU);
+    }
+}
+
+/// Several tiles and steps, in all kernels, among them the whole cuts of a cache, and a whole cut and one token.
+#[test]
+fn gpus_take_hundreds_of_tokens() {
+    for (device, (i, (dtype, d))) in gpus().iter().cycle().zip(
+        [(DType::BF16, 64), (DType::BF16, 80), (DType::BF16, 96), (DType::BF16, 128), (DType::F32, 12)]
+            .into_iter()
+            .enumerate(),
+    ) {
+        let on = Setting { device: device.clone(), dtype };
+        let pack = Pack::new(vec![[257, 256, 197, 260, 513][i], 3], 1, d, [1.0, 0.0], 17).stored(&on);
+        forward_is_as_good_as_a_naive_one(&pack, &on);
+        backward_is_as_good_as_a_naive_one(&pack, &on);
+        decode_is_the_last_row_of_forward(&pack, &on);
+    }
+}
+
+/// More sequences than one launch takes, and a cache that grows a token at a time.
+#[test]
+fn gpus_decode_many_sequences_and_many_tokens() {
+    for (i, device) in gpus().iter().enumerate() {
+        let on = Setting { device: device.clone(), dtype: [DType::F32, DType::BF16][i % 2] };
+        let pack = Pack::new(vec![1; 131], 2, 8, [1.0, 0.0], 5).stored(&on);
+        let mut caches = vec![KvCache::new(1, 2, 8); 131];
+        pack.append(&on, &mut caches, 0);
+        // A softmax of one weight.
+        let values: Vec<f32> = f32s(&pack.qkv).chunks_exact(8).skip(2).step_by(3).flatten().copied().collect();
+        assert_eq!(numbers(&pack.decode(&on, &caches, 0)), values);
+        let pack = Pack::new(vec![40], 2, 8, [1.0, 0.0], 6).stored(&on);
+        let (mut one, mut all) = ([KvCache::new(1, 2, 8)], [KvCache::new(1, 2, 8)]);
+        (0..40).for_each(|row| pack.part(0, row..row + 1).append(&on, &mut one, 0));
+        pack.append(&on, &mut all, 0);
+        let last = pack.part(0, 39..40);
+        assert_eq!(bits(&last.decode(&on, &one, 0)), bits(&last.decode(&on, &all, 0)));
+    }
+}
+
+#[test]
+fn a_clone_of_a_cache_is_a_copy() {
+    for device in devices() {
+        let on = Setting { device: device.clone(), dtype: DType::F32 };
+        let pack = Pack::new(vec![6, 6], 2, 8, [1.0, 0.0], 7);
+        let mut caches = [0, 1].map(|_| KvCache::new(1, 2, 8));
+        pack.part(0, 0..5).append(&on, &mut caches[..1], 0);
+        caches[1] = caches[0].clone();
+        let last = [0, 1].map(|i| pack.part(i, 5..6));
+        Pack::of(&last).append(&on, &mut caches, 0);
+        for (last, cache) in last.iter().zip(&caches) {
+            let mut apart = [KvCache::new(1, 2, 8)];
+            Pack::of(&[pack.part(0, 0..5)]).append(&on, &mut apart, 0);
+            last.append(&on, &mut apart, 0);
+            let got = last.decode(&on, std::slice::from_ref(cache), 0);
+            assert_eq!(bits(&got), bits(&last.decode(&on, &apart, 0)));
         }
     }
 }
@@ -352,7 +313,7 @@ fn three_hundred_tokens() {
 fn the_reference_gradient_is_the_slope_of_the_reference() {
     let pack = Pack::new(vec![5, 2], 3, 3, [0.7, 0.2], 11);
     let loss = |qkv: &[f64]| -> f64 {
-        let out = Pack { lengths: pack.lengths.clone(), qkv: qkv.to_vec(), dout: pack.dout.clone(), ..pack }.exact();
+        let out = Pack { qkv: qkv.to_vec(), ..pack.clone() }.exact();
         out[0].iter().zip(&pack.dout).map(|(x, dout)| x * dout).sum()
     };
     let numeric = gradient(&pack.qkv, loss);
@@ -366,24 +327,30 @@ fn the_reference_gradient_is_the_slope_of_the_reference() {
 
 #[test]
 fn hugging_face_adds_the_bias_of_the_key_alone() {
-    let pack = Pack::new(vec![19], 3, 8, [1.0, 0.0], 23);
-    let [exact, ..] = pack.exact();
-    let mut out = vec![0.0; exact.len()];
-    for (h, slope) in slopes(3).into_iter().enumerate() {
-        let part = |i: usize, part: usize| &pack.qkv[((i * 3 + h) * 3 + part) * 8..][..8];
-        for i in 0..19 {
-            let score = |j: usize| {
-                let product: f64 = part(i, 0).iter().zip(part(j, 1)).map(|(q, k)| q * k).sum();
-                (product * (1.0 / 8f64.sqrt()) + f64::from(slope) * j as f64).exp()
-            };
-            let sum: f64 = (0..=i).map(score).sum();
-            for p in 0..8 {
-                out[(i * 3 + h) * 8 + p] = (0..=i).map(|j| score(j) * part(j, 2)[p]).sum::<f64>() / sum;
+    for (dtype, d) in [(DType::F32, 8), (DType::BF16, 64)] {
+        let pack = Pack::new(vec![19], 3, d, [1.0, 0.0], 23).stored(&Setting { dtype, ..CPU });
+        let [exact, ..] = pack.exact();
+        let mut out = vec![0.0; exact.len()];
+        for (h, slope) in slopes(3).into_iter().enumerate() {
+            let part = |i: usize, part: usize| &pack.qkv[((i * 3 + h) * 3 + part) * d..][..d];
+            for i in 0..19 {
+                let score = |j: usize| {
+                    let product: f64 = part(i, 0).iter().zip(part(j, 1)).map(|(q, k)| q * k).sum();
+                    (product * (1.0 / (d as f64).sqrt()) + f64::from(slope) * j as f64).exp()
+                };
+                let sum: f64 = (0..=i).map(score).sum();
+                for p in 0..d {
+                    out[(i * 3 + h) * d + p] = (0..=i).map(|j| score(j) * part(j, 2)[p]).sum::<f64>() / sum;
+                }
             }
         }
+        assert!(max_error(&exact, &out) < 1e-6);
+        for device in devices().filter(|&device| dtype == DType::F32 || device != &Device::Cpu) {
+            let on = Setting { device: device.clone(), dtype };
+            let naive = pack.naive(&on, &pack.exact());
+            assert_close("out", &numbers(&pack.forward(&on)[0]), &out, &naive[0]);
+        }
     }
-    assert!(max_error(&exact, &out) < 1e-6);
-    assert_close("out", pack.forward()[0].values().unwrap(), &out, &pack.reference(NAIVE, 0)[0]);
 }
 
 #[test]
@@ -409,30 +376,54 @@ fn slopes_follow_the_paper() {
 
 #[test]
 fn wrong_arguments_are_errors() {
-    let zeros = |sizes: &[usize]| Tensor::zeros(sizes, DType::F32).unwrap();
-    let qkv = zeros(&[4, 24]);
-    assert!(forward(&qkv, &[0, 4], 2).is_ok());
-    for bounds in [&[][..], &[0], &[0, 3], &[1, 4], &[0, 3, 2, 4], &[0, 5]] {
-        assert!(forward(&qkv, bounds, 2).is_err(), "{bounds:?}");
+    for device in devices() {
+        let zeros = |sizes: &[usize]| Tensor::zeros_on(device, sizes, DType::F32).unwrap();
+        let qkv = zeros(&[4, 24]);
+        assert!(forward(&qkv, &[0, 4], 2).is_ok());
+        for bounds in [&[][..], &[0], &[0, 3], &[1, 4], &[0, 3, 2, 4], &[0, 5]] {
+            assert!(forward(&qkv, bounds, 2).is_err(), "{bounds:?}");
+        }
+        assert!(forward(&qkv, &[0, 4], 0).is_err());
+        assert!(forward(&qkv, &[0, 4], 3).is_err());
+        assert!(forward(&zeros(&[24]), &[0, 24], 2).is_err());
+        let (out, stats) = forward(&zeros(&[0, 24]), &[0], 2).unwrap();
+        assert_eq!((out.shape(), stats.shape()), (&[0, 8][..], &[0, 4][..]));
+        assert_eq!(backward(&out, &zeros(&[0, 24]), &out, &stats, &[0], 2).unwrap().shape(), [0, 24]);
+        assert_eq!(forward(&qkv, &[0, 0, 4, 4], 2).unwrap().0.shape(), [4, 8]);
+        let (out, stats) = forward(&qkv, &[0, 4], 2).unwrap();
+        assert!(backward(&out, &qkv, &out, &stats, &[0, 2, 4], 2).is_ok());
+        assert!(backward(&qkv, &qkv, &out, &stats, &[0, 4], 2).is_err());
+        assert!(backward(&out, &qkv, &out, &out, &[0, 4], 2).is_err());
+        let mut cache = KvCache::new(1, 2, 4);
+        assert!(cache.is_empty());
+        assert!(extend(&qkv, &[0, 4], &[&cache], 0).is_err());
+        assert!(decode(&zeros(&[1, 24]), &[&cache], 0).is_err());
+        assert!(append(&qkv, &[0, 4], &mut [&mut cache], 1).is_err());
+        assert!(append(&qkv, &[0, 2, 4], &mut [&mut cache], 0).is_err());
+        append(&qkv, &[0, 4], &mut [&mut cache], 0).unwrap();
+        assert!(decode(&qkv, &[&cache], 0).is_err());
+        assert!(decode(&zeros(&[1, 24]), &[&cache], 0).is_ok());
+        assert!(decode(&zeros(&[0, 24]), &[], 0).is_ok());
+        assert!(decode(&zeros(&[1, 12]), &[&cache], 0).is_err());
     }
-    assert!(forward(&qkv, &[0, 4], 0).is_err());
-    assert!(forward(&qkv, &[0, 4], 3).is_err());
-    assert!(forward(&zeros(&[24]), &[0, 24], 2).is_err());
-    assert_eq!(forward(&zeros(&[0, 24]), &[0], 2).unwrap().0.shape(), [0, 8]);
-    assert_eq!(forward(&qkv, &[0, 0, 4, 4], 2).unwrap().0.shape(), [4, 8]);
-    let (out, stats) = forward(&qkv, &[0, 4], 2).unwrap();
-    assert!(backward(&out, &qkv, &out, &stats, &[0, 2, 4], 2).is_ok());
-    assert!(backward(&qkv, &qkv, &out, &stats, &[0, 4], 2).is_err());
-    assert!(backward(&out, &qkv, &out, &out, &[0, 4], 2).is_err());
-    let mut cache = KvCache::new(1, 2, 4);
-    assert!(cache.is_empty());
-    assert!(extend(&qkv, &[0, 4], &[&cache], 0).is_err());
-    assert!(decode(&zeros(&[1, 24]), &[&cache], 0).is_err());
-    assert!(append(&qkv, &[0, 4], &mut [&mut cache], 1).is_err());
-    assert!(append(&qkv, &[0, 2, 4], &mut [&mut cache], 0).is_err());
-    append(&qkv, &[0, 4], &mut [&mut cache], 0).unwrap();
-    assert!(decode(&qkv, &[&cache], 0).is_err());
-    assert!(decode(&zeros(&[1, 24]), &[&cache], 0).is_ok());
-    assert!(decode(&zeros(&[0, 24]), &[], 0).is_ok());
-    assert!(decode(&zeros(&[1, 12]), &[&cache], 0).is_err());
+}
+
+#[test]
+fn what_a_gpu_cannot_take_is_an_error() {
+    for device in gpus() {
+        let zeros = |dtype, sizes: &[usize]| Tensor::zeros_on(device, sizes, dtype).unwrap();
+        let qkv = zeros(DType::BF16, &[4, 24]);
+        assert!(forward(&zeros(DType::U32, &[4, 24]), &[0, 4], 2).is_err());
+        assert!(forward(&zeros(DType::F32, &[4, 387]), &[0, 4], 1).unwrap_err().to_string().contains("at most 128"));
+        let (out, stats) = forward(&qkv, &[0, 4], 2).unwrap();
+        let near = out.to_device(&Device::Cpu).unwrap();
+        assert!(backward(&near, &qkv, &out, &stats, &[0, 4], 2).unwrap_err().to_string().contains("wanted cuda:"));
+        assert!(backward(&zeros(DType::F32, &[4, 8]), &qkv, &out, &stats, &[0, 4], 2).is_err());
+        let mut cache = KvCache::new(1, 2, 4);
+        append(&qkv, &[0, 4], &mut [&mut cache], 0).unwrap();
+        assert!(append(&zeros(DType::F32, &[4, 24]), &[0, 4], &mut [&mut cache], 0).is_err());
+        assert!(append(&Tensor::zeros(&[4, 24], DType::F32).unwrap(), &[0, 4], &mut [&mut cache], 0).is_err());
+        assert!(decode(&Tensor::zeros(&[1, 24], DType::F32).unwrap(), &[&cache], 0).is_err());
+        assert_eq!(cache.len(), 4);
+    }
 }

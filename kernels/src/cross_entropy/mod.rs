@@ -7,14 +7,16 @@
 //! depend on the other rows.
 
 mod cpu;
+mod cuda;
+mod product;
 #[cfg(test)]
 mod spec;
 
 use half::bf16;
 use rayon::prelude::*;
-use tensor::{DType, Tensor};
+use tensor::{DType, Device, Tensor};
 
-use crate::error::{expect, of};
+use crate::error::{expect, float, of};
 use crate::linear::gemm::{Matrix, Start, Values, gemm};
 use crate::linear::{self, Epilogue};
 use crate::{Error, Result, simd};
@@ -27,12 +29,16 @@ fn chunk_rows(v: usize) -> usize {
     (1usize << 28).checked_div(4 * v).unwrap_or(0).clamp(16, 1024)
 }
 
-/// The loss of each row in nats `[r]`, of `hidden` `[r, c]` (f32) under the head `table` `[v, c]` (f32 or bf16) with the ids
-/// `targets` `[r]`.
+/// The loss of each row in nats `[r]` (f32), of `hidden` `[r, c]` (f32, on a GPU also bf16) under the head `table` `[v, c]` (f32 or
+/// bf16; bf16 with bf16 rows) with the ids `targets` `[r]`.
 ///
 /// # Errors
 /// Shapes or dtypes that do not fit, or a target that is not below v.
-pub fn forward(hidden: &Tensor, table: &Tensor, targets: &[u32]) -> Result<Vec<f32>> {
+pub fn forward(hidden: &Tensor, table: &Tensor, targets: &[u32]) -> Result<Tensor> {
+    check(hidden, table, targets)?;
+    if let Device::Cuda(gpu) = hidden.device() {
+        return cuda::forward(gpu, hidden, table, targets);
+    }
     let head = Head::new(hidden, table, targets)?;
     let mut losses = Vec::with_capacity(targets.len());
     head.chunks(|logits, _, targets| {
@@ -43,11 +49,11 @@ pub fn forward(hidden: &Tensor, table: &Tensor, targets: &[u32]) -> Result<Vec<f
                 .map(|(row, &target)| simd::run(cpu::Loss { logits: row, target: target as usize }).loss),
         );
     });
-    Ok(losses)
+    Tensor::new(&[targets.len()], losses).map_err(of(OP))
 }
 
 /// The loss of each row in nats `[r]`, as [`forward`], and the gradients of `scale` · Σ losses: by `hidden`, returned
-/// `[r, c]`; by the table, added to `dtable` `[v, c]`, f32.
+/// `[r, c]` in its dtype; by the table, added to `dtable` `[v, c]`, f32.
 ///
 /// # Errors
 /// Shapes or dtypes that do not fit, or a target that is not below v.
@@ -57,9 +63,14 @@ pub fn forward_backward(
     targets: &[u32],
     scale: f32,
     dtable: &mut Tensor,
-) -> Result<(Vec<f32>, Tensor)> {
-    let head = Head::new(hidden, table, targets)?;
+) -> Result<(Tensor, Tensor)> {
+    check(hidden, table, targets)?;
     expect(OP, "dtable's shape", dtable.shape(), table.shape())?;
+    expect(OP, "dtable's dtype", dtable.dtype(), DType::F32)?;
+    if let Device::Cuda(gpu) = hidden.device() {
+        return cuda::forward_backward(gpu, hidden, table, targets, scale, dtable);
+    }
+    let head = Head::new(hidden, table, targets)?;
     let dtable = dtable.values_mut::<f32>().map_err(of(OP))?;
     let (v, c) = (head.v, head.c);
     let mut losses = Vec::with_capacity(targets.len());
@@ -79,18 +90,46 @@ pub fn forward_backward(
         gemm(part, dlogits, head.table(), Start::Zero);
         gemm(dtable, dlogits.t(), Matrix::row_major(Values::F32(hidden), rows, c), Start::Add);
     });
+    let losses = Tensor::new(&[targets.len()], losses).map_err(of(OP))?;
     Ok((losses, Tensor::new(&[targets.len(), c], dhidden).map_err(of(OP))?))
 }
 
-/// The logits `[b, v]` of a few rows `hidden` `[b, c]` (f32) under the head `table` `[v, c]` (f32 or bf16), to sample from.
+/// The logits `[b, v]` (f32) of a few rows `hidden` `[b, c]` (f32, on a GPU also bf16) under the head `table` `[v, c]` (f32 or bf16;
+/// bf16 with bf16 rows), to sample from.
 ///
 /// # Errors
 /// Shapes or dtypes that do not fit.
 pub fn logits(hidden: &Tensor, table: &Tensor) -> Result<Tensor> {
+    if let Device::Cuda(gpu) = hidden.device() {
+        width(hidden, table)?;
+        return product::logits(gpu, hidden, table);
+    }
     linear::few_rows(hidden, table, None, Epilogue::None)
 }
 
-/// Checked arguments.
+fn check(hidden: &Tensor, table: &Tensor, targets: &[u32]) -> Result<()> {
+    let (r, v) = width(hidden, table)?;
+    expect(OP, "targets", targets.len(), r)?;
+    if let Some(target) = targets.iter().find(|&&target| target as usize >= v) {
+        let (wanted, found) = (format!("less than {v}"), target.to_string());
+        return Err(Error::Argument { op: OP, what: "a target", wanted, found });
+    }
+    Ok(())
+}
+
+/// r and v.
+fn width(hidden: &Tensor, table: &Tensor) -> Result<(usize, usize)> {
+    let (r, c) = hidden.dims2().map_err(of(OP))?;
+    let (v, width) = table.dims2().map_err(of(OP))?;
+    expect(OP, "the table's width", width, c)?;
+    float(OP, "the table's dtype", table)?;
+    if float(OP, "hidden's dtype", hidden)? == DType::BF16 {
+        expect(OP, "the table's dtype, with bf16 rows", table.dtype(), DType::BF16)?;
+    }
+    Ok((r, v))
+}
+
+/// Arguments that were checked, in main memory.
 struct Head<'a> {
     hidden: &'a [f32],
     table: Values<'a>,
@@ -101,14 +140,7 @@ struct Head<'a> {
 
 impl<'a> Head<'a> {
     fn new(hidden: &'a Tensor, table: &'a Tensor, targets: &'a [u32]) -> Result<Self> {
-        let (r, c) = hidden.dims2().map_err(of(OP))?;
-        let (v, width) = table.dims2().map_err(of(OP))?;
-        expect(OP, "the table's width", width, c)?;
-        expect(OP, "targets", targets.len(), r)?;
-        if let Some(target) = targets.iter().find(|&&target| target as usize >= v) {
-            let (wanted, found) = (format!("less than {v}"), target.to_string());
-            return Err(Error::Argument { op: OP, what: "a target", wanted, found });
-        }
+        let (v, c) = table.dims2().map_err(of(OP))?;
         let hidden = hidden.values().map_err(of(OP))?;
         let table = match table.dtype() {
             DType::BF16 => Values::Bf16(table.values::<bf16>().map_err(of(OP))?),

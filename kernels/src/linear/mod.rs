@@ -4,7 +4,11 @@
 //! Many rows (training, prefill) go through [`forward`] and its variants, a blocked matrix multiplication; few rows
 //! (decode) through [`few_rows`], which reads the weights once and is bound by memory. The two sum in different
 //! orders, so they agree within rounding, not bit for bit. Within each, a row's bits do not depend on the other rows.
+//!
+//! Activations (x, y, pre, the residual and their gradients) are f32, on a GPU also bf16, with bf16 weights then. Biases and the
+//! gradients of parameters are f32.
 
+pub(crate) mod cuda;
 mod few_rows;
 mod gelu;
 pub(crate) mod gemm;
@@ -15,12 +19,14 @@ mod spec;
 mod tile;
 
 use rayon::prelude::*;
-use tensor::{DType, Tensor};
+use tensor::{DType, Device, Tensor};
 
-use crate::Result;
-use crate::error::{expect, of};
+use crate::error::{expect, float, of};
+use crate::{Error, Result};
 use gemm::{Matrix, Start, Values, gemm, gemm_then};
 use output::Output;
+
+const OP: &str = "linear";
 
 /// What [`few_rows`] does to `x · Wᵀ + b` before it is stored.
 #[derive(Clone, Copy)]
@@ -33,7 +39,7 @@ pub enum Epilogue<'a> {
     Residual(&'a Tensor),
 }
 
-/// `x · Wᵀ + b` with x `[t, k]`, w `[n, k]` (f32 or bf16), b `[n]`: `[t, n]`.
+/// `x · Wᵀ + b` with x `[t, k]`, w `[n, k]` (f32 or bf16), b `[n]`: `[t, n]`, of the dtype of x.
 ///
 /// # Errors
 /// Shapes or dtypes that do not go together.
@@ -63,6 +69,11 @@ pub fn forward_gelu(x: &Tensor, w: &Tensor, b: &Tensor) -> Result<Tensor> {
 /// As [`forward`].
 pub fn forward_gelu_saved(x: &Tensor, w: &Tensor, b: &Tensor) -> Result<(Tensor, Tensor)> {
     let op = "linear::forward_gelu_saved";
+    if let Device::Cuda(gpu) = x.device() {
+        sizes(op, x, w, Some(b), Epilogue::None)?;
+        dtypes(op, x, w, Some(b), Epilogue::None)?;
+        return cuda::forward_gelu_saved(gpu, x, w, b);
+    }
     let pre = many_rows(op, x, w, b, Epilogue::None)?;
     let mut y = Tensor::zeros(pre.shape(), DType::F32).map_err(of(op))?;
     let from = pre.values::<f32>().map_err(of(op))?.par_chunks(CHUNK);
@@ -74,13 +85,17 @@ pub fn forward_gelu_saved(x: &Tensor, w: &Tensor, b: &Tensor) -> Result<(Tensor,
     Ok((pre, y))
 }
 
-/// `dy · gelu'(pre)`, all of one shape, f32.
+/// `dy · gelu'(pre)`, all of one shape and dtype.
 ///
 /// # Errors
-/// Different shapes, or not f32.
+/// Different shapes or dtypes.
 pub fn gelu_backward(dy: &Tensor, pre: &Tensor) -> Result<Tensor> {
     let op = "linear::gelu_backward";
     expect(op, "shape of pre", pre.shape(), dy.shape())?;
+    if let Device::Cuda(gpu) = dy.device() {
+        expect(op, "dtype of pre", pre.dtype(), float(op, "dtype of dy", dy)?)?;
+        return cuda::gelu_backward(gpu, dy, pre);
+    }
     let mut dx = Tensor::zeros(dy.shape(), DType::F32).map_err(of(op))?;
     let pre = pre.values::<f32>().map_err(of(op))?.par_chunks(CHUNK);
     let dy = dy.values::<f32>().map_err(of(op))?.par_chunks(CHUNK);
@@ -89,7 +104,7 @@ pub fn gelu_backward(dy: &Tensor, pre: &Tensor) -> Result<Tensor> {
     Ok(dx)
 }
 
-/// `dx = dy · W` with dy `[t, n]`, w `[n, k]` (f32 or bf16): `[t, k]`.
+/// `dx = dy · W` with dy `[t, n]`, w `[n, k]`: `[t, k]`.
 ///
 /// # Errors
 /// Shapes or dtypes that do not go together.
@@ -98,6 +113,10 @@ pub fn backward_input(dy: &Tensor, w: &Tensor) -> Result<Tensor> {
     let (t, n) = dy.dims2().map_err(of(op))?;
     let (wn, k) = w.dims2().map_err(of(op))?;
     expect(op, "rows of the weight", wn, n)?;
+    if let Device::Cuda(gpu) = dy.device() {
+        dtypes(op, dy, w, None, Epilogue::None)?;
+        return cuda::backward_input(gpu, dy, w);
+    }
     let dy = Matrix::row_major(activations(op, dy)?, t, n);
     let w = Matrix::row_major(weights(op, w)?, n, k);
     let mut dx = Tensor::zeros(&[t, k], DType::F32).map_err(of(op))?;
@@ -105,7 +124,7 @@ pub fn backward_input(dy: &Tensor, w: &Tensor) -> Result<Tensor> {
     Ok(dx)
 }
 
-/// `dw += dyᵀ · x` and `db += Σ_t dy` with dy `[t, n]`, x `[t, k]`, dw `[n, k]`, db `[n]`, all f32.
+/// `dw += dyᵀ · x` and `db += Σ_t dy` with dy `[t, n]`, x `[t, k]`, dw `[n, k]`, db `[n]`.
 ///
 /// # Errors
 /// Shapes or dtypes that do not go together; then nothing was added.
@@ -116,6 +135,14 @@ pub fn backward_weight(dy: &Tensor, x: &Tensor, dw: &mut Tensor, db: &mut Tensor
     expect(op, "rows of x", xt, t)?;
     expect(op, "shape of dw", dw.shape(), &[n, k])?;
     expect(op, "shape of db", db.shape(), &[n])?;
+    if let Device::Cuda(gpu) = dy.device() {
+        expect(op, "dtype of x", x.dtype(), float(op, "dtype of dy", dy)?)?;
+        expect(op, "dtype of dw", dw.dtype(), DType::F32)?;
+        expect(op, "dtype of db", db.dtype(), DType::F32)?;
+        db.gpu_pointer(gpu).map_err(of(op))?;
+        cuda::backward_weight(gpu, dy, x, dw)?;
+        return cuda::backward_bias(gpu, dy, db);
+    }
     let dy_values = dy.values::<f32>().map_err(of(op))?;
     let x = Matrix::row_major(activations(op, x)?, t, k);
     let db = db.values_mut::<f32>().map_err(of(op))?;
@@ -131,15 +158,18 @@ pub fn backward_weight(dy: &Tensor, x: &Tensor, dw: &mut Tensor, db: &mut Tensor
     Ok(())
 }
 
-/// As [`forward`], for a handful of rows (decode): x `[t, k]`, w `[n, k]` (f32 or bf16), b `[n]`: `[t, n]`. The
-/// weights are read once for all rows.
+/// As [`forward`], for a handful of rows (decode): x `[t, k]`, w `[n, k]`, b `[n]`: `[t, n]`. The weights are read once
+/// for all rows, on a GPU for 16 of them.
 ///
 /// # Errors
 /// Shapes or dtypes that do not go together.
 pub fn few_rows(x: &Tensor, w: &Tensor, b: Option<&Tensor>, epilogue: Epilogue<'_>) -> Result<Tensor> {
     let op = "linear::few_rows";
-    let (t, k, n) = sizes(op, x, w)?;
-    let finish = Finish::new(op, [t, n], b, epilogue)?;
+    let (t, k, n) = sizes(op, x, w, b, epilogue)?;
+    if let Device::Cuda(gpu) = x.device() {
+        return cuda::few_rows(gpu, x, w, b, epilogue, dtypes(op, x, w, b, epilogue)?);
+    }
+    let finish = Finish::new(op, n, b, epilogue)?;
     let x = x.values::<f32>().map_err(of(op))?;
     let w = weights(op, w)?;
     let mut y = Tensor::zeros(&[t, n], DType::F32).map_err(of(op))?;
@@ -157,8 +187,11 @@ const CHUNK: usize = 1 << 14;
 const COLUMNS: usize = 256;
 
 fn many_rows(op: &'static str, x: &Tensor, w: &Tensor, b: &Tensor, epilogue: Epilogue<'_>) -> Result<Tensor> {
-    let (t, k, n) = sizes(op, x, w)?;
-    let finish = Finish::new(op, [t, n], Some(b), epilogue)?;
+    let (t, k, n) = sizes(op, x, w, Some(b), epilogue)?;
+    if let Device::Cuda(gpu) = x.device() {
+        return cuda::forward(gpu, x, w, Some(b), epilogue, dtypes(op, x, w, Some(b), epilogue)?);
+    }
+    let finish = Finish::new(op, n, Some(b), epilogue)?;
     let x = Matrix::row_major(activations(op, x)?, t, k);
     let w = Matrix::row_major(weights(op, w)?, n, k);
     let mut y = Tensor::zeros(&[t, n], DType::F32).map_err(of(op))?;
@@ -166,12 +199,42 @@ fn many_rows(op: &'static str, x: &Tensor, w: &Tensor, b: &Tensor, epilogue: Epi
     Ok(y)
 }
 
-/// t, k and n.
-fn sizes(op: &'static str, x: &Tensor, w: &Tensor) -> Result<(usize, usize, usize)> {
+/// t, k and n, where all shapes go together.
+fn sizes(
+    op: &'static str,
+    x: &Tensor,
+    w: &Tensor,
+    bias: Option<&Tensor>,
+    epilogue: Epilogue<'_>,
+) -> Result<(usize, usize, usize)> {
     let (t, k) = x.dims2().map_err(of(op))?;
     let (n, wk) = w.dims2().map_err(of(op))?;
     expect(op, "columns of the weight", wk, k)?;
+    if let Some(bias) = bias {
+        expect(op, "shape of the bias", bias.shape(), &[n])?;
+    }
+    if let Epilogue::Residual(residual) = epilogue {
+        expect(op, "shape of the residual", residual.shape(), &[t, n])?;
+    }
     Ok((t, k, n))
+}
+
+/// The dtype of activations on a GPU, where all dtypes go together.
+fn dtypes(op: &'static str, x: &Tensor, w: &Tensor, bias: Option<&Tensor>, epilogue: Epilogue<'_>) -> Result<DType> {
+    match (x.dtype(), w.dtype()) {
+        (DType::F32, DType::F32 | DType::BF16) | (DType::BF16, DType::BF16) => {}
+        (x, w) => {
+            let wanted = "f32 with f32 or bf16, or bf16 with bf16".into();
+            return Err(Error::Argument { op, what: "dtypes", wanted, found: format!("{x} with {w}") });
+        }
+    }
+    if let Some(bias) = bias {
+        expect(op, "dtype of the bias", bias.dtype(), DType::F32)?;
+    }
+    if let Epilogue::Residual(residual) = epilogue {
+        expect(op, "dtype of the residual", residual.dtype(), x.dtype())?;
+    }
+    Ok(x.dtype())
 }
 
 fn activations<'a>(op: &'static str, x: &'a Tensor) -> Result<Values<'a>> {
@@ -194,19 +257,10 @@ struct Finish<'a> {
 }
 
 impl<'a> Finish<'a> {
-    fn new(op: &'static str, [t, n]: [usize; 2], bias: Option<&'a Tensor>, epilogue: Epilogue<'a>) -> Result<Self> {
-        let bias = match bias {
-            None => None,
-            Some(bias) => {
-                expect(op, "shape of the bias", bias.shape(), &[n])?;
-                Some(bias.values().map_err(of(op))?)
-            }
-        };
+    fn new(op: &'static str, n: usize, bias: Option<&'a Tensor>, epilogue: Epilogue<'a>) -> Result<Self> {
+        let bias = bias.map(|bias| bias.values().map_err(of(op))).transpose()?;
         let residual = match epilogue {
-            Epilogue::Residual(residual) => {
-                expect(op, "shape of the residual", residual.shape(), &[t, n])?;
-                Some(residual.values().map_err(of(op))?)
-            }
+            Epilogue::Residual(residual) => Some(residual.values().map_err(of(op))?),
             Epilogue::None | Epilogue::Gelu => None,
         };
         Ok(Self { n, bias, residual, gelu: matches!(epilogue, Epilogue::Gelu) })

@@ -1,24 +1,31 @@
 //! The f64 reference of the linear layer, and the laws it keeps.
 
+mod gpu;
+
 use std::collections::BTreeMap;
 
-use half::bf16;
 use proptest::prelude::*;
-use tensor::{DType, Tensor};
+use proptest::test_runner::RngSeed;
+use simulator::{devices, gpus};
+use tensor::{DType, Device, Tensor};
 
 use super::gemm::{Matrix, Start, Values, gemm};
 use super::{
     Epilogue, backward_input, backward_weight, few_rows, forward, forward_gelu, forward_gelu_saved, forward_residual,
     gelu_backward,
 };
-use crate::spec::{Arith, EXACT, NAIVE, assert_close, f32s, gradient, random};
+use crate::spec::{Arith, EXACT, NAIVE, assert_close, exact_in, f32s, gradient, naive, numbers, random, tensor_on};
 
 /// Sizes at and around the tiles (6 × 16), a task (96 × 256, 64 rows of w), a block of k (256) and a vector.
 const ROWS: [usize; 8] = [1, 2, 5, 6, 7, 13, 97, 103];
 const DEPTHS: [usize; 9] = [1, 3, 15, 16, 17, 127, 256, 257, 1031];
 const COLS: [usize; 8] = [1, 15, 16, 17, 31, 64, 65, 259];
+/// The same on a GPU: tiles of 128 × 128, 64 or 16 products deep; few rows by 4 and 16, wide loads of 4 and 8.
+const GPU_ROWS: [usize; 10] = [1, 3, 4, 5, 16, 17, 72, 127, 128, 131];
+const GPU_DEPTHS: [usize; 10] = [1, 7, 8, 16, 63, 64, 65, 132, 200, 264];
+const GPU_COLS: [usize; 10] = [1, 4, 7, 8, 31, 64, 127, 128, 130, 136];
 
-/// `a[m, k] · b[k, n]`, elements given by functions of their indices.
+/// `a[m, k] · b[k, n]`, elements given by functions of their indices; sums that are not stored yet.
 fn product(
     [m, k, n]: [usize; 3],
     a: impl Fn(usize, usize) -> f64,
@@ -26,14 +33,14 @@ fn product(
     arith: Arith,
 ) -> Vec<f64> {
     let sum = |i, j| (0..k).fold(0.0, |sum, p| (arith.step)(sum + (arith.step)(a(i, p) * b(p, j))));
-    (0..m * n).map(|at| (arith.store)(sum(at / n, at % n))).collect()
+    (0..m * n).map(|at| sum(at / n, at % n)).collect()
 }
 
-/// `x · Wᵀ + b`
+/// `x · Wᵀ + b`, not stored yet.
 fn reference(sizes: [usize; 3], x: &[f64], w: &[f64], b: &[f64], arith: Arith) -> Vec<f64> {
     let [_, k, n] = sizes;
     let y = product(sizes, |i, p| x[i * k + p], |p, j| w[j * k + p], arith);
-    y.iter().enumerate().map(|(at, y)| (arith.store)((arith.step)(y + b[at % n]))).collect()
+    y.iter().enumerate().map(|(at, y)| (arith.step)(y + b[at % n])).collect()
 }
 
 /// `1 + tanh u`: as Hugging Face has it, but exact where exactness is asked for, as the sum cancels below -1 even in
@@ -64,38 +71,70 @@ fn tensor(sizes: &[usize], values: &[f64]) -> Tensor {
     Tensor::new(sizes, f32s(values)).unwrap()
 }
 
-/// Numbers that are exact in `dtype`.
-fn exact_in(dtype: DType, values: Vec<f64>) -> Vec<f64> {
-    if dtype == DType::BF16 { values.into_iter().map(|x| bf16::from_f64(x).to_f64()).collect() } else { values }
-}
-
 fn got(t: &Tensor) -> &[f32] {
     t.values().unwrap()
 }
+
+/// How activations and weights are stored.
+#[derive(Clone, Copy, Debug)]
+struct Storage {
+    rows: DType,
+    weights: DType,
+}
+
+const F32: Storage = Storage { rows: DType::F32, weights: DType::F32 };
+const MIXED: Storage = Storage { rows: DType::F32, weights: DType::BF16 };
+const BF16: Storage = Storage { rows: DType::BF16, weights: DType::BF16 };
 
 /// What is drawn; the numbers follow from it.
 #[derive(Clone, Debug)]
 struct Draw {
     sizes: [usize; 3],
-    dtype: DType,
+    storage: Storage,
     scale: f64,
     offset: f64,
     seed: u64,
+    /// So many cases that even the smallest output has so many numbers in all: a naive run over few may be lucky.
+    numbers: usize,
 }
 
-fn draw() -> impl Strategy<Value = Draw> {
-    let sizes = (prop::sample::select(&ROWS[..]), prop::sample::select(&DEPTHS[..]), prop::sample::select(&COLS[..]));
+fn draw(
+    [rows, depths, cols]: [&'static [usize]; 3],
+    storages: &'static [Storage],
+    numbers: usize,
+) -> impl Strategy<Value = Draw> {
+    let sizes = (prop::sample::select(rows), prop::sample::select(depths), prop::sample::select(cols));
     let scale = prop::sample::select(&[1e-3, 1.0, 1e3][..]);
     let offset = prop::sample::select(&[0.0, 100.0][..]);
-    (sizes, scale, offset, prop::sample::select(&[DType::F32, DType::BF16][..]), any::<u32>()).prop_map(
-        |((t, k, n), scale, offset, dtype, seed)| Draw { sizes: [t, k, n], dtype, scale, offset, seed: seed.into() },
+    (sizes, scale, offset, prop::sample::select(storages), any::<u32>()).prop_map(
+        move |((t, k, n), scale, offset, storage, seed)| Draw {
+            sizes: [t, k, n],
+            storage,
+            scale,
+            offset,
+            seed: seed.into(),
+            numbers,
+        },
     )
+}
+
+fn cpu_draw() -> impl Strategy<Value = Draw> {
+    draw([&ROWS, &DEPTHS, &COLS], &[F32, MIXED], 64)
+}
+
+/// One seed: of few numbers, now and then a naive run's are exact by luck.
+fn gpu_config(cases: u32) -> ProptestConfig {
+    ProptestConfig { cases, rng_seed: RngSeed::Fixed(1), failure_persistence: None, ..ProptestConfig::default() }
+}
+
+fn gpu_draw() -> impl Strategy<Value = Draw> {
+    draw([&GPU_ROWS, &GPU_DEPTHS, &GPU_COLS], &[F32, MIXED, BF16, BF16], 16)
 }
 
 /// x, w, b, and r as a residual or an upstream gradient.
 struct Case {
     sizes: [usize; 3],
-    dtype: DType,
+    storage: Storage,
     x: Vec<f64>,
     w: Vec<f64>,
     b: Vec<f64>,
@@ -103,140 +142,191 @@ struct Case {
 }
 
 impl Case {
-    fn tensors(&self) -> [Tensor; 4] {
-        let [t, k, n] = self.sizes;
-        let w = tensor(&[n, k], &self.w).to_dtype(self.dtype).unwrap();
-        [tensor(&[t, k], &self.x), w, tensor(&[n], &self.b), tensor(&[t, n], &self.r)]
+    fn tensors(&self, device: &Device) -> [Tensor; 4] {
+        let ([t, k, n], Storage { rows, weights }) = (self.sizes, self.storage);
+        [
+            tensor_on(device, rows, &[t, k], &self.x),
+            tensor_on(device, weights, &[n, k], &self.w),
+            tensor_on(device, DType::F32, &[n], &self.b),
+            tensor_on(device, rows, &[t, n], &self.r),
+        ]
     }
 }
 
 impl Draw {
-    /// So many cases that even the smallest output has 64 numbers in all: a naive run over few may be lucky.
     fn cases(self) -> impl Iterator<Item = Case> {
-        let Self { sizes, dtype, scale, offset, seed } = self;
+        let Self { sizes, storage, scale, offset, seed, numbers } = self;
         let [t, k, n] = sizes;
         let smallest = (t * k).min(n * k).min(n);
-        (0..64usize.div_ceil(smallest) as u64).map(move |copy| {
+        (0..numbers.div_ceil(smallest) as u64).map(move |copy| {
             let seed = (seed + (copy << 32)) * 8;
             Case {
                 sizes,
-                dtype,
-                x: random(t * k, seed, scale, offset),
-                w: exact_in(dtype, random(n * k, seed + 1, 1.0, 0.0)),
+                storage,
+                x: exact_in(storage.rows, &random(t * k, seed, scale, offset)),
+                w: exact_in(storage.weights, &random(n * k, seed + 1, 1.0, 0.0)),
                 b: random(n, seed + 2, scale, 0.0),
-                r: random(t * n, seed + 3, scale, offset),
+                r: exact_in(storage.rows, &random(t * n, seed + 3, scale, offset)),
             }
         })
     }
 }
 
+/// A case's exact results and a naive run's.
+type Want = [Vec<f64>; 2];
+
 /// Results by name, with their references.
 #[derive(Default)]
-struct Outcomes(BTreeMap<&'static str, Outcome>);
-
-#[derive(Default)]
-struct Outcome {
-    got: Vec<f32>,
-    exact: Vec<f64>,
-    naive: Vec<f64>,
-}
+struct Outcomes(BTreeMap<String, (Vec<f32>, Want)>);
 
 impl Outcomes {
-    fn add(&mut self, name: &'static str, got: &[f32], want: impl Fn(Arith) -> Vec<f64>) {
-        let all = self.0.entry(name).or_default();
-        all.got.extend(got);
-        all.exact.extend(want(EXACT));
-        all.naive.extend(want(NAIVE));
+    fn add(&mut self, name: &str, device: &Device, got: &Tensor, want: &Want) {
+        let (all, [exact, naive]) = self.0.entry(format!("{name}, {device}")).or_default();
+        all.extend(numbers(got));
+        exact.extend(&want[0]);
+        naive.extend(&want[1]);
     }
 
     fn check(self) {
-        for (name, all) in self.0 {
-            assert_close(name, &all.got, &all.exact, &all.naive);
+        for (name, (got, [exact, naive])) in self.0 {
+            assert_close(&name, &got, &exact, &naive);
         }
     }
+}
+
+/// A reference by both arithmetics, the naive one storing as `dtype`.
+fn both(dtype: DType, reference: impl Fn(Arith) -> Vec<f64>) -> Want {
+    [EXACT, naive(dtype)].map(reference)
+}
+
+/// The same with something done to each of its numbers.
+fn then(sums: &Want, dtype: DType, f: impl Fn(usize, f64, Arith) -> f64) -> Want {
+    let [exact, rough] = sums;
+    let all = |sums: &[f64], arith: Arith| -> Vec<f64> {
+        sums.iter().enumerate().map(|(i, &sum)| (arith.store)(f(i, sum, arith))).collect()
+    };
+    [all(exact, EXACT), all(rough, naive(dtype))]
+}
+
+fn forwards_are_as_good_as_naive_ones(draw: Draw, on: &[Device]) {
+    let mut outcomes = Outcomes::default();
+    let rows = draw.storage.rows;
+    for case in draw.cases() {
+        let sums = both(rows, |arith| reference(case.sizes, &case.x, &case.w, &case.b, arith));
+        let plain = then(&sums, rows, |_, sum, _| sum);
+        let residual = then(&sums, rows, |i, sum, arith| (arith.step)(sum + case.r[i]));
+        let gelus = then(&sums, rows, |_, sum, arith| gelu(sum, arith));
+        for device in on {
+            let [x, w, b, r] = case.tensors(device);
+            let y = forward(&x, &w, &b).unwrap();
+            assert_eq!(y.dtype(), rows);
+            outcomes.add("forward", device, &y, &plain);
+            outcomes.add("few rows", device, &few_rows(&x, &w, Some(&b), Epilogue::None).unwrap(), &plain);
+            outcomes.add("residual", device, &forward_residual(&x, &w, &b, &r).unwrap(), &residual);
+            let few = few_rows(&x, &w, Some(&b), Epilogue::Residual(&r)).unwrap();
+            outcomes.add("few rows, residual", device, &few, &residual);
+            let (pre, saved) = forward_gelu_saved(&x, &w, &b).unwrap();
+            assert_eq!(bits(&numbers(&pre)), bits(&numbers(&y)));
+            let y = forward_gelu(&x, &w, &b).unwrap();
+            assert_eq!(bits(&numbers(&saved)), bits(&numbers(&y)));
+            outcomes.add("gelu", device, &y, &gelus);
+            let few = few_rows(&x, &w, Some(&b), Epilogue::Gelu).unwrap();
+            outcomes.add("few rows, gelu", device, &few, &gelus);
+        }
+    }
+    outcomes.check();
+}
+
+fn backwards_are_as_good_as_naive_ones(draw: Draw, on: &[Device]) {
+    let mut outcomes = Outcomes::default();
+    let rows = draw.storage.rows;
+    for case in draw.cases() {
+        let [t, k, n] = case.sizes;
+        let dx = both(rows, |arith| product([t, n, k], |i, j| case.r[i * n + j], |j, p| case.w[j * k + p], arith));
+        let dx = then(&dx, rows, |_, sum, _| sum);
+        let (before_w, before_b) = (random(n * k, 5, 1.0, 0.0), random(n, 6, 1.0, 0.0));
+        let (f32, r) = (DType::F32, &case.r);
+        let dw = both(f32, |arith| product([n, t, k], |j, i| r[i * n + j], |i, p| case.x[i * k + p], arith));
+        let dw = then(&dw, f32, |i, sum, arith| (arith.step)(before_w[i] + sum));
+        let db = both(f32, |arith| product([n, t, 1], |j, i| r[i * n + j], |_, _| 1.0, arith));
+        let db = then(&db, f32, |i, sum, arith| (arith.step)(before_b[i] + sum));
+        for device in on {
+            let [x, w, _, dy] = case.tensors(device);
+            outcomes.add("dx", device, &backward_input(&dy, &w).unwrap(), &dx);
+            let mut to_w = tensor_on(device, f32, &[n, k], &before_w);
+            let mut to_b = tensor_on(device, f32, &[n], &before_b);
+            backward_weight(&dy, &x, &mut to_w, &mut to_b).unwrap();
+            outcomes.add("dw", device, &to_w, &dw);
+            outcomes.add("db", device, &to_b, &db);
+        }
+    }
+    outcomes.check();
+}
+
+fn the_slope_of_gelu_is_as_good_as_a_naive_one(n: usize, dtype: DType, [scale, offset]: [f64; 2], seed: u64) {
+    let mut outcomes = Outcomes::default();
+    let f32 = DType::F32;
+    let slopes = |x: &[f64], dy: &[f64]| {
+        then(&[x.to_vec(), x.to_vec()], dtype, |i, x, arith| (arith.step)(dy[i] * gelu_slope(x, arith)))
+    };
+    let on = if dtype == f32 { devices().collect::<Vec<_>>() } else { gpus().iter().collect() };
+    for copy in 0..64u64.div_ceil(n as u64) {
+        let x = exact_in(dtype, &random(n, seed + (copy << 32), scale, offset));
+        let dy = exact_in(dtype, &random(n, 9 + copy, 1.0, 0.0));
+        let want = slopes(&x, &dy);
+        for device in &on {
+            let [dy, x] = [&dy, &x].map(|x| tensor_on(device, dtype, &[n], x));
+            outcomes.add("slope", device, &gelu_backward(&dy, &x).unwrap(), &want);
+        }
+        let mut y = f32s(&x);
+        super::gelu::forward(&mut y);
+        let want = then(&[x.clone(), x.clone()], f32, |_, x, arith| gelu(x, arith));
+        outcomes.add("gelu", &Device::Cpu, &Tensor::new(&[n], y).unwrap(), &want);
+    }
+    // One ordinary number, for the tolerance to be relative to: far to the left all is next to nothing.
+    for device in &on {
+        let one = tensor_on(device, dtype, &[1], &[1.0]);
+        outcomes.add("slope", device, &gelu_backward(&one, &one).unwrap(), &slopes(&[1.0], &[1.0]));
+    }
+    outcomes.check();
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn forwards_match_the_reference(draw in draw()) {
-        let mut outcomes = Outcomes::default();
-        for case in draw.cases() {
-            let [x, w, b, r] = case.tensors();
-            let both = [EXACT, NAIVE].map(|arith| reference(case.sizes, &case.x, &case.w, &case.b, arith));
-            let plain = |arith: Arith| both[usize::from((arith.step)(0.1) != 0.1)].clone();
-            let y = forward(&x, &w, &b).unwrap();
-            outcomes.add("forward", got(&y), plain);
-            outcomes.add("few_rows", got(&few_rows(&x, &w, Some(&b), Epilogue::None).unwrap()), plain);
-
-            let residual = |arith: Arith| -> Vec<f64> {
-                plain(arith).iter().zip(&case.r).map(|(y, r)| (arith.store)((arith.step)(y + r))).collect()
-            };
-            outcomes.add("residual", got(&forward_residual(&x, &w, &b, &r).unwrap()), residual);
-            let few = few_rows(&x, &w, Some(&b), Epilogue::Residual(&r)).unwrap();
-            outcomes.add("few_rows, residual", got(&few), residual);
-
-            let (pre, saved) = forward_gelu_saved(&x, &w, &b).unwrap();
-            prop_assert_eq!(got(&pre), got(&y));
-            let y = forward_gelu(&x, &w, &b).unwrap();
-            prop_assert_eq!(got(&saved), got(&y));
-            let gelus = |arith: Arith| -> Vec<f64> { plain(arith).iter().map(|&y| gelu(y, arith)).collect() };
-            outcomes.add("gelu", got(&y), gelus);
-            let few = few_rows(&x, &w, Some(&b), Epilogue::Gelu).unwrap();
-            outcomes.add("few_rows, gelu", got(&few), gelus);
-        }
-        outcomes.check();
+    fn forwards_match_the_reference(draw in cpu_draw()) {
+        forwards_are_as_good_as_naive_ones(draw, &[Device::Cpu]);
     }
 
     #[test]
-    fn backwards_match_the_reference(draw in draw()) {
-        let mut outcomes = Outcomes::default();
-        for case in draw.cases() {
-            let [x, w, _, dy] = case.tensors();
-            let [t, k, n] = case.sizes;
-            outcomes.add("dx", got(&backward_input(&dy, &w).unwrap()), |arith| {
-                product([t, n, k], |i, j| case.r[i * n + j], |j, p| case.w[j * k + p], arith)
-            });
-            let (before_w, before_b) = (random(n * k, 5, 1.0, 0.0), random(n, 6, 1.0, 0.0));
-            let (mut dw, mut db) = (tensor(&[n, k], &before_w), tensor(&[n], &before_b));
-            backward_weight(&dy, &x, &mut dw, &mut db).unwrap();
-            let add = |before: &[f64], new: Vec<f64>, arith: Arith| -> Vec<f64> {
-                before.iter().zip(new).map(|(a, b)| (arith.store)((arith.step)(a + b))).collect()
-            };
-            outcomes.add("dw", got(&dw), |arith| {
-                let new = product([n, t, k], |j, i| case.r[i * n + j], |i, p| case.x[i * k + p], arith);
-                add(&before_w, new, arith)
-            });
-            outcomes.add("db", got(&db), |arith| {
-                add(&before_b, product([n, t, 1], |j, i| case.r[i * n + j], |_, _| 1.0, arith), arith)
-            });
-        }
-        outcomes.check();
+    fn backwards_match_the_reference(draw in cpu_draw()) {
+        backwards_are_as_good_as_naive_ones(draw, &[Device::Cpu]);
     }
 
     #[test]
     fn gelu_and_its_slope_match_the_reference(
         seed in any::<u32>(),
         n in prop::sample::select(&[1usize, 7, 8, 9, 1000][..]),
+        dtype in prop::sample::select(&[DType::F32, DType::BF16][..]),
         scale in prop::sample::select(&[1e-3, 1.0, 10.0, 1e3][..]),
         offset in prop::sample::select(&[0.0, -5.0, 100.0][..]),
     ) {
-        let mut outcomes = Outcomes::default();
-        for copy in 0..64u64.div_ceil(n as u64) {
-            let (x, dy) = (random(n, u64::from(seed) + (copy << 32), scale, offset), random(n, 9 + copy, 1.0, 0.0));
-            let dx = gelu_backward(&tensor(&[n], &dy), &tensor(&[n], &x)).unwrap();
-            outcomes.add("slope", got(&dx), |arith| {
-                x.iter().zip(&dy).map(|(&x, dy)| (arith.store)((arith.step)(dy * gelu_slope(x, arith)))).collect()
-            });
-            let mut y = f32s(&x);
-            super::gelu::forward(&mut y);
-            outcomes.add("gelu", &y, |arith| x.iter().map(|&x| gelu(x, arith)).collect());
-        }
-        // One ordinary number, for the tolerance to be relative to: far to the left all is next to nothing.
-        let dx = gelu_backward(&tensor(&[1], &[1.0]), &tensor(&[1], &[1.0])).unwrap();
-        outcomes.add("slope", got(&dx), |arith| vec![gelu_slope(1.0, arith)]);
-        outcomes.check();
+        the_slope_of_gelu_is_as_good_as_a_naive_one(n, dtype, [scale, offset], seed.into());
+    }
+}
+
+proptest! {
+    #![proptest_config(gpu_config(24))]
+
+    #[test]
+    fn forwards_on_gpus_match_the_reference(draw in gpu_draw()) {
+        forwards_are_as_good_as_naive_ones(draw, gpus());
+    }
+
+    #[test]
+    fn backwards_on_gpus_match_the_reference(draw in gpu_draw()) {
+        backwards_are_as_good_as_naive_ones(draw, gpus());
     }
 }
 
@@ -338,37 +428,49 @@ fn infinities_and_nan_stay_in_their_row() {
     let mut x = random(t * k, 1, 1.0, 0.0);
     x[k + 3] = f64::NAN;
     x[2 * k] = f64::INFINITY;
-    let (x, w) = (tensor(&[t, k], &x), tensor(&[n, k], &random(n * k, 2, 1.0, 0.0)));
-    let b = Tensor::zeros(&[n], DType::F32).unwrap();
-    for y in [forward(&x, &w, &b).unwrap(), few_rows(&x, &w, None, Epilogue::None).unwrap()] {
-        let rows: Vec<&[f32]> = got(&y).chunks(n).collect();
-        assert!(rows[0].iter().all(|y| y.is_finite()));
-        assert!(rows[1].iter().all(|y| y.is_nan()));
-        assert!(rows[2].iter().all(|y| y.is_infinite()));
+    let all = [(F32, devices().collect::<Vec<_>>()), (BF16, gpus().iter().collect())];
+    for (storage, device) in all.iter().flat_map(|(storage, on)| on.iter().map(move |device| (storage, device))) {
+        let x = tensor_on(device, storage.rows, &[t, k], &x);
+        let w = tensor_on(device, storage.weights, &[n, k], &random(n * k, 2, 1.0, 0.0));
+        let b = Tensor::zeros_on(device, &[n], DType::F32).unwrap();
+        for y in [forward(&x, &w, &b).unwrap(), few_rows(&x, &w, None, Epilogue::None).unwrap()] {
+            let y = numbers(&y);
+            let rows: Vec<&[f32]> = y.chunks(n).collect();
+            assert!(rows[0].iter().all(|y| y.is_finite()));
+            assert!(rows[1].iter().all(|y| y.is_nan()));
+            assert!(rows[2].iter().all(|y| y.is_infinite()));
+        }
     }
 }
 
 #[test]
 fn misfits_are_errors_and_empty_tensors_are_not() {
-    let zeros = |sizes: &[usize]| Tensor::zeros(sizes, DType::F32).unwrap();
-    let (x, w, b) = (zeros(&[2, 3]), zeros(&[4, 3]), zeros(&[4]));
-    assert!(forward(&zeros(&[2, 5]), &w, &b).is_err());
-    assert!(forward(&x, &w, &zeros(&[3])).is_err());
-    assert!(forward(&x, &w.to_dtype(DType::BF16).unwrap(), &b).is_ok());
-    assert!(forward(&x.to_dtype(DType::BF16).unwrap(), &w, &b).is_err());
-    assert!(forward(&x, &Tensor::zeros(&[4, 3], DType::U32).unwrap(), &b).is_err());
-    assert!(forward_residual(&x, &w, &b, &zeros(&[4, 2])).is_err());
-    assert!(few_rows(&x, &w, None, Epilogue::Residual(&zeros(&[2, 3]))).is_err());
-    assert!(backward_input(&zeros(&[2, 3]), &w).is_err());
-    assert!(backward_weight(&zeros(&[2, 4]), &x, &mut zeros(&[3, 4]), &mut zeros(&[4])).is_err());
-    assert!(gelu_backward(&x, &w).is_err());
-    assert_eq!(forward(&zeros(&[0, 3]), &w, &b).unwrap().shape(), [0, 4]);
-    assert_eq!(few_rows(&zeros(&[0, 3]), &w, None, Epilogue::None).unwrap().shape(), [0, 4]);
-    assert_eq!(few_rows(&x, &zeros(&[0, 3]), None, Epilogue::None).unwrap().shape(), [2, 0]);
-    let one = Tensor::new(&[1], vec![1.0f32]).unwrap();
-    let y = forward(&zeros(&[2, 0]), &zeros(&[1, 0]), &one).unwrap();
-    assert_eq!(got(&y), [1.0, 1.0]);
-    let y = few_rows(&zeros(&[2, 0]), &zeros(&[1, 0]), Some(&one), Epilogue::None).unwrap();
-    assert_eq!(got(&y), [1.0, 1.0]);
-    assert!(backward_weight(&zeros(&[2, 0]), &x, &mut zeros(&[0, 3]), &mut zeros(&[0])).is_ok());
+    for device in devices() {
+        let zeros_of = |dtype, sizes: &[usize]| Tensor::zeros_on(device, sizes, dtype).unwrap();
+        let zeros = |sizes: &[usize]| zeros_of(DType::F32, sizes);
+        let (x, w, b) = (zeros(&[2, 3]), zeros(&[4, 3]), zeros(&[4]));
+        assert!(forward(&zeros(&[2, 5]), &w, &b).is_err());
+        assert!(forward(&x, &w, &zeros(&[3])).is_err());
+        assert!(forward(&x, &zeros_of(DType::BF16, &[4, 3]), &b).is_ok());
+        assert!(forward(&zeros_of(DType::BF16, &[2, 3]), &w, &b).is_err());
+        assert!(forward(&x, &zeros_of(DType::U32, &[4, 3]), &b).is_err());
+        assert!(forward_residual(&x, &w, &b, &zeros(&[4, 2])).is_err());
+        assert!(few_rows(&x, &w, None, Epilogue::Residual(&zeros(&[2, 3]))).is_err());
+        assert!(backward_input(&zeros(&[2, 3]), &w).is_err());
+        assert!(backward_weight(&zeros(&[2, 4]), &x, &mut zeros(&[3, 4]), &mut zeros(&[4])).is_err());
+        assert!(gelu_backward(&x, &w).is_err());
+        assert_eq!(forward(&zeros(&[0, 3]), &w, &b).unwrap().shape(), [0, 4]);
+        assert_eq!(few_rows(&zeros(&[0, 3]), &w, None, Epilogue::None).unwrap().shape(), [0, 4]);
+        assert_eq!(few_rows(&x, &zeros(&[0, 3]), None, Epilogue::None).unwrap().shape(), [2, 0]);
+        assert_eq!(gelu_backward(&zeros(&[0, 3]), &zeros(&[0, 3])).unwrap().shape(), [0, 3]);
+        let one = tensor_on(device, DType::F32, &[1], &[1.0]);
+        let y = forward(&zeros(&[2, 0]), &zeros(&[1, 0]), &one).unwrap();
+        assert_eq!(numbers(&y), [1.0, 1.0]);
+        let y = few_rows(&zeros(&[2, 0]), &zeros(&[1, 0]), Some(&one), Epilogue::None).unwrap();
+        assert_eq!(numbers(&y), [1.0, 1.0]);
+        assert!(backward_weight(&zeros(&[2, 0]), &x, &mut zeros(&[0, 3]), &mut zeros(&[0])).is_ok());
+        let (mut dw, mut db) = (tensor_on(device, DType::F32, &[1, 1], &[5.0]), one);
+        backward_weight(&zeros(&[0, 1]), &zeros(&[0, 1]), &mut dw, &mut db).unwrap();
+        assert_eq!([numbers(&dw), numbers(&db)], [[5.0], [1.0]]);
+    }
 }

@@ -2,11 +2,22 @@
 //! processor of its own ([`penalize`]); then temperature, top-k, top-p and min-p in this order ([`sample`]), each on what the
 //! one before has left. Randomness comes from outside, as a number in [0, 1) of a [`Philox`] stream.
 
+mod cuda;
 mod philox;
 #[cfg(test)]
 mod spec;
 
 pub use philox::Philox;
+
+use std::borrow::Cow;
+
+use rayon::prelude::*;
+use tensor::{DType, Device, Tensor};
+
+use crate::error::{expect, of};
+use crate::{Error, Result};
+
+const OP: &str = "sample";
 
 /// How to choose a token.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -30,18 +41,74 @@ impl Default for Sampling {
     }
 }
 
+/// What there is to know of a sequence whose next token is to be chosen.
+#[derive(Clone, Copy, Debug)]
+pub struct Choice<'a> {
+    /// The row of its logits.
+    pub row: usize,
+    /// Tokens seen before, which the repetition penalty makes less likely.
+    pub seen: &'a [u32],
+    /// A number in [0, 1), as of [`Philox::uniform`]; greedy choices do without.
+    pub uniform: f64,
+}
+
+/// What was chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chosen {
+    /// The token.
+    pub token: u32,
+    /// Whether all logits of the row (below the limit) are finite: of others no token is the likeliest.
+    pub finite: bool,
+}
+
+/// The next token of each choice, all below `limit`, from logits `[b, v]` in f32: [`penalize`] and [`sample`]. On a GPU only the tokens
+/// come back; its sums are in another order than the CPU's, so that a token differs where `uniform` is within some 1e-13 of the
+/// border between two.
+///
+/// # Errors
+/// A row of b or more, a limit above v, or logits that are not f32 of two axes.
+pub fn choose(logits: &Tensor, limit: usize, settings: &Sampling, choices: &[Choice]) -> Result<Vec<Chosen>> {
+    let (b, v) = logits.dims2().map_err(of(OP))?;
+    expect(OP, "dtype of the logits", logits.dtype(), DType::F32)?;
+    let wrong = |what, wanted, found: usize| Err(Error::Argument { op: OP, what, wanted, found: found.to_string() });
+    if limit > v {
+        return wrong("the limit", format!("at most {v}"), limit);
+    }
+    if let Some(choice) = choices.iter().find(|choice| choice.row >= b) {
+        return wrong("a row", format!("below {b}"), choice.row);
+    }
+    if let Device::Cuda(gpu) = logits.device() {
+        return cuda::choose(gpu, logits, limit, settings, choices);
+    }
+    let values = logits.values::<f32>().map_err(of(OP))?;
+    let one = |choice: &Choice| {
+        let row = &values[choice.row * v..][..limit];
+        let mut penalized = Cow::Borrowed(row);
+        if settings.repetition_penalty != 1.0 {
+            penalize(penalized.to_mut(), choice.seen, settings.repetition_penalty);
+        }
+        let token = sample(&penalized, settings, choice.uniform);
+        Chosen { token, finite: row.iter().all(|x| x.is_finite()) }
+    };
+    Ok(choices.par_iter().map(one).collect())
+}
+
 /// Makes the tokens `seen` less likely (`RepetitionPenaltyLogitsProcessor`; Keskar et al., arXiv:1909.05858): negative
 /// logits are multiplied by `penalty`, others divided by it. An id counts once, however often it was seen; ids past the
 /// vocabulary are passed over.
 pub fn penalize(logits: &mut [f32], seen: &[u32], penalty: f32) {
-    let mut ids = seen.to_vec();
-    ids.sort_unstable();
-    ids.dedup();
-    for id in ids {
+    for id in distinct(seen) {
         if let Some(logit) = logits.get_mut(id as usize) {
             *logit = if *logit < 0.0 { *logit * penalty } else { *logit / penalty };
         }
     }
+}
+
+fn distinct(ids: &[u32]) -> Vec<u32> {
+    let mut ids = ids.to_vec();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
 }
 
 /// The id of the largest logit: the lowest of several; never that of a NaN, unless there is nothing else, then 0.
@@ -113,9 +180,9 @@ struct Candidate {
 }
 
 impl Candidate {
-    /// Likelier first, then by id.
+    /// Likelier first, then by id. The two zeros are one.
     fn order(&self, other: &Self) -> std::cmp::Ordering {
-        other.logit.total_cmp(&self.logit).then(self.id.cmp(&other.id))
+        (other.logit + 0.0).total_cmp(&(self.logit + 0.0)).then(self.id.cmp(&other.id))
     }
 }
 

@@ -1,7 +1,10 @@
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
+use simulator::{devices, gpus};
+use tensor::{DType, Device, Tensor};
 
 use super::philox::rounds;
-use super::{Philox, Sampling, argmax, log_softmax, penalize, sample};
+use super::{Choice, Chosen, Philox, Sampling, argmax, choose, log_softmax, penalize, sample};
 use crate::spec::{f32s, random};
 
 /// Draws of one distribution.
@@ -9,7 +12,8 @@ const DRAWS: u64 = 4000;
 
 /// What the settings leave, by the text of Hugging Face's warpers: probabilities `[v]`, 0 for what is filtered.
 fn reference(logits: &[f32], settings: &Sampling) -> Vec<f64> {
-    let mut scores: Vec<f64> = logits.iter().map(|&x| f64::from(x) / f64::from(settings.temperature)).collect();
+    // Plus zero, as a sort that tells −0 from 0 is not meant.
+    let mut scores: Vec<f64> = logits.iter().map(|&x| f64::from(x) / f64::from(settings.temperature) + 0.0).collect();
     let softmax = |scores: &[f64]| -> Vec<f64> {
         let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let all: Vec<f64> = scores.iter().map(|s| (s - max).exp()).collect();
@@ -131,6 +135,157 @@ proptest! {
         prop_assert_eq!(&order, &Philox::new(seed, stream).permutation(n));
         order.sort_unstable();
         prop_assert_eq!(order, (0..n as u32).collect::<Vec<_>>());
+    }
+}
+
+/// Rows of logits `[b, v]` and choices from them.
+#[derive(Debug)]
+struct Case {
+    v: usize,
+    limit: usize,
+    logits: Vec<f32>,
+    settings: Sampling,
+    rows: Vec<usize>,
+    seen: Vec<Vec<u32>>,
+    seed: u64,
+}
+
+impl Case {
+    fn choose(&self, device: &Device) -> Vec<Chosen> {
+        let Self { v, limit, logits, settings, rows, seen, seed } = self;
+        let logits = Tensor::new(&[logits.len() / v, *v], logits.clone()).unwrap().to_device(device).unwrap();
+        let draw = |i| Philox::new(*seed, 7).uniform(i);
+        let all = (0..).zip(rows.iter().zip(seen));
+        let choices: Vec<_> = all.map(|(i, (&row, seen))| Choice { row, seen, uniform: draw(i) }).collect();
+        choose(&logits, *limit, settings, &choices).unwrap()
+    }
+
+    /// What [`sample`] says, one choice after the other.
+    fn wanted(&self) -> Vec<Chosen> {
+        let one = |(i, (&row, seen)): (u64, (&usize, &Vec<u32>))| {
+            let mut logits = self.logits[row * self.v..][..self.limit].to_vec();
+            let finite = logits.iter().all(|x| x.is_finite());
+            penalize(&mut logits, seen, self.settings.repetition_penalty);
+            Chosen { token: sample(&logits, &self.settings, Philox::new(self.seed, 7).uniform(i)), finite }
+        };
+        (0..).zip(self.rows.iter().zip(&self.seen)).map(one).collect()
+    }
+}
+
+fn tokens(chosen: &[Chosen]) -> Vec<u32> {
+    chosen.iter().map(|chosen| chosen.token).collect()
+}
+
+/// How a row's logits are spoiled.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Fine,
+    Ties,
+    /// With some that are NaN or −∞.
+    Holes,
+    AllEqual,
+}
+
+fn cases() -> impl Strategy<Value = Case> {
+    let v = prop_oneof![1usize..70, prop::sample::select(vec![255usize, 256, 257, 600])];
+    let kind = prop::sample::select(&[Kind::Fine, Kind::Fine, Kind::Ties, Kind::Holes, Kind::AllEqual][..]);
+    let greedy = prop_oneof![1 => Just(true), 4 => Just(false)];
+    let penalty = prop_oneof![Just(1.0f32), Just(1.3), Just(0.7)];
+    (v, 1usize..4, 1usize..24, (settings(), greedy, penalty), kind, -1i32..2, 0u64..1 << 40).prop_map(
+        |(v, b, n, (settings, greedy, repetition_penalty), kind, scale, seed)| {
+            let mut logits = f32s(&random(b * v, seed, 2.0 * 10f64.powi(scale), 0.0));
+            for (i, x) in logits.iter_mut().enumerate() {
+                match (kind, i % 7) {
+                    (Kind::Ties, _) => *x = x.round(),
+                    (Kind::Holes, 2) => *x = f32::NAN,
+                    (Kind::Holes, 4) => *x = f32::NEG_INFINITY,
+                    (Kind::AllEqual, _) => *x = -1.5,
+                    _ => (),
+                }
+            }
+            let temperature = if greedy { 0.0 } else { settings.temperature };
+            let settings = Sampling { temperature, repetition_penalty, ..settings };
+            let draw = |i: usize, below: usize| Philox::new(seed, i as u64).at(0)[0] as usize % below;
+            let seen = |i: usize| (0..i % 9).map(|j| draw(100 + i * 9 + j / 2, v + 2) as u32).collect();
+            let limit = v - draw(0, v.min(5));
+            let (rows, seen) = ((0..n).map(|i| draw(i, b)).collect(), (0..n).map(seen).collect());
+            Case { v, limit, logits, settings, rows, seen, seed }
+        },
+    )
+}
+
+fn config(cases: u32) -> ProptestConfig {
+    ProptestConfig { cases, rng_seed: RngSeed::Fixed(1), failure_persistence: None, ..ProptestConfig::default() }
+}
+
+proptest! {
+    #![proptest_config(config(96))]
+
+    #[test]
+    fn every_device_chooses_the_same_tokens(case in cases()) {
+        let wanted = case.wanted();
+        for device in devices() {
+            prop_assert_eq!(&case.choose(device), &wanted, "{}", device);
+        }
+    }
+}
+
+/// More logits than the threads of a block take at a time, and probabilities far apart.
+#[test]
+fn wide_rows() {
+    for (top_k, top_p) in [(0, 1.0), (50, 1.0), (0, 0.9), (1000, 0.5)] {
+        let settings = Sampling { temperature: 0.8, top_k, top_p, ..Sampling::default() };
+        let (v, n) = (5003, 6);
+        let logits = f32s(&random(2 * v, 3, 3.0, 0.0));
+        let rows = (0..n).map(|i| i % 2).collect();
+        let case = Case { v, limit: v - 3, logits, settings, rows, seen: vec![vec![]; n], seed: 5 };
+        let wanted = case.wanted();
+        for device in gpus() {
+            assert_eq!(case.choose(device), wanted, "{device}");
+        }
+    }
+}
+
+/// The first and the last number that can be drawn, and one kept token only.
+#[test]
+fn the_ends_of_the_interval() {
+    let logits = [f32::NEG_INFINITY, 1.0, 2.0, f32::NAN, 1.5, -300.0];
+    let warm = Sampling { temperature: 1.0, ..Sampling::default() };
+    for device in devices() {
+        let there = Tensor::new(&[1, 6], logits.to_vec()).unwrap().to_device(device).unwrap();
+        let choices = [0.0, 1.0 - 1.0 / (1u64 << 53) as f64].map(|uniform| Choice { row: 0, seen: &[], uniform });
+        let chosen = |settings: Sampling| tokens(&choose(&there, 6, &settings, &choices).unwrap());
+        assert_eq!(chosen(warm), [1, 4], "{device}");
+        for one in [
+            Sampling { top_k: 1, ..warm },
+            Sampling { top_p: 0.0, ..warm },
+            Sampling { min_p: 1.0, ..warm },
+            Sampling { temperature: 0.0, ..warm },
+        ] {
+            assert_eq!(chosen(one), [2, 2], "{device}");
+        }
+        assert_eq!(chosen(Sampling { top_k: 2, ..warm }), [2, 4], "{device}");
+    }
+}
+
+#[test]
+fn wrong_choices_are_errors_and_none_is_nothing() {
+    for device in devices() {
+        let zeros = |sizes: &[usize], dtype| Tensor::zeros_on(device, sizes, dtype).unwrap();
+        let logits = zeros(&[2, 5], DType::F32);
+        let chosen = |logits: &Tensor, limit, row| {
+            let choices = [Choice { row, seen: &[], uniform: 0.0 }];
+            choose(logits, limit, &Sampling::default(), &choices).map(|chosen| tokens(&chosen))
+        };
+        assert_eq!(chosen(&logits, 5, 1).unwrap(), [0]);
+        assert_eq!(chosen(&logits, 0, 1).unwrap(), [0]);
+        assert!(chosen(&logits, 5, 2).is_err());
+        assert!(chosen(&logits, 6, 0).is_err());
+        assert!(chosen(&zeros(&[5], DType::F32), 5, 0).is_err());
+        assert!(chosen(&zeros(&[1, 5], DType::BF16), 5, 0).is_err());
+        assert!(choose(&logits, 5, &Sampling::default(), &[]).unwrap().is_empty());
+        let nan = Tensor::new(&[1, 3], vec![f32::NAN; 3]).unwrap().to_device(device).unwrap();
+        assert_eq!(chosen(&nan, 3, 0).unwrap(), [0]);
     }
 }
 

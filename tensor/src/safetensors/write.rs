@@ -6,7 +6,7 @@ use ::safetensors::Dtype;
 use ::safetensors::tensor::TensorInfo;
 
 use super::{header, malformed};
-use crate::{DType, Result, Tensor, durable};
+use crate::{DType, Device, Result, Tensor, durable};
 
 /// Writes a file of named tensors, whole or not at all (see [`durable::write`]). The same tensors, in whatever order,
 /// give the same bytes. `format: pt` is added to the metadata where it has no `format`; Hugging Face's loader wants it.
@@ -25,7 +25,7 @@ pub fn save(path: &Path, tensors: &[(&str, &Tensor)], metadata: &BTreeMap<String
     let mut end = 0;
     for (name, tensor) in &ordered {
         let start = end;
-        end += tensor.bytes().len();
+        end += tensor.size();
         let dtype = match tensor.dtype() {
             DType::F32 => Dtype::F32,
             DType::BF16 => Dtype::BF16,
@@ -47,7 +47,10 @@ pub fn save(path: &Path, tensors: &[(&str, &Tensor)], metadata: &BTreeMap<String
     durable::write(path, |out| {
         out.write_all(&(text.len() as u64).to_le_bytes())?;
         out.write_all(text.as_bytes())?;
-        ordered.iter().try_for_each(|(_, tensor)| out.write_all(tensor.bytes()))
+        ordered.iter().try_for_each(|(_, tensor)| {
+            let near = tensor.to_device(&Device::Cpu).map_err(std::io::Error::other)?;
+            out.write_all(near.bytes().map_err(std::io::Error::other)?)
+        })
     })
 }
 
@@ -65,7 +68,7 @@ pub fn save_sharded(folder: &Path, tensors: &[(&str, &Tensor)], max_shard_bytes:
     let mut filled = 0;
     let mut total = 0;
     for &(name, tensor) in tensors {
-        let bytes = tensor.bytes().len();
+        let bytes = tensor.size();
         if filled > 0 && filled + bytes > max_shard_bytes {
             shards.push(Vec::new());
             filled = 0;

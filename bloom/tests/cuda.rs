@@ -1,0 +1,235 @@
+//! A whole tiny model on GPUs, simulated where there is none: training steps and generation, held against the CPU.
+//!
+//! What rounding explains is found out on the CPU, which does the same with as wide weights but f32 activations. Storing an activation
+//! as bf16 moves it by at most 2⁻⁹ of itself, which is as if the weights that it was computed with had been moved so. So models whose
+//! weights are moved at random by up to 2⁻⁸ of themselves (2⁻²³ where all is f32) take the same steps, and twice their largest
+//! distance from the model that was left alone is allowed.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)] // how a test fails and tells
+
+use autograd::Settings;
+use bloom::{Batch, Bloom, Config, Decoding, Dtype, Generation, Recompute, Trainer};
+use kernels::sample::Philox;
+use tensor::{DType, Device, Tensor};
+
+const STEPS: usize = 10;
+const VOCAB: usize = 97;
+/// Moved models that the tolerance is taken from.
+const MOVED: u64 = 4;
+const RATE: f32 = 2e-3;
+const SETTINGS: Settings = Settings { beta1: 0.9, beta2: 0.98, eps: 1e-8, weight_decay: 0.01, clip: 1.0 };
+
+/// One head size that has tensor-core kernels: two heads of 64.
+fn model() -> Bloom {
+    Bloom::random(Config::new(128, 2, 2, VOCAB).unwrap(), 7).unwrap()
+}
+
+/// The same model with each weight moved by up to `by` of itself.
+fn moved(seed: u64, by: f32) -> Bloom {
+    let folder = tempfile::tempdir().unwrap();
+    let model = model();
+    let draws = Philox::new(seed, 1);
+    let mut at = 0;
+    let tensors: Vec<(String, Tensor)> = model
+        .params()
+        .iter()
+        .map(|p| {
+            let exact = p.value.to_dtype(tensor::DType::F32).unwrap();
+            let values = exact.values::<f32>().unwrap().iter().map(|&x| {
+                at += 1;
+                x + x * by * (2.0 * draws.uniform(at) as f32 - 1.0)
+            });
+            (p.name.clone(), Tensor::new(exact.shape(), values.collect()).unwrap())
+        })
+        .collect();
+    model.save(folder.path()).unwrap();
+    let named: Vec<(&str, &Tensor)> = tensors.iter().map(|(name, t)| (name.as_str(), t)).collect();
+    tensor::safetensors::save(&folder.path().join("model.safetensors"), &named, &std::collections::BTreeMap::new())
+        .unwrap();
+    Bloom::load(folder.path(), Dtype::F32).unwrap()
+}
+
+/// Documents of several lengths in one row; the last third of each is learned.
+fn batch(seed: u64) -> Batch {
+    let draws = Philox::new(seed, 2);
+    let mut b = Batch { ids: vec![], bounds: vec![0], rows: vec![], targets: vec![] };
+    for (i, length) in [9usize, 1, 17, 6].into_iter().enumerate() {
+        let start = b.ids.len();
+        let ids: Vec<u32> = (0..length).map(|j| (draws.uniform((100 * i + j) as u64) * VOCAB as f64) as u32).collect();
+        let learned = (2 * length / 3).max(1);
+        b.rows.extend((learned..length).map(|j| (start + j - 1) as u32));
+        b.targets.extend_from_slice(&ids[learned.min(length)..]);
+        b.ids.extend(ids);
+        b.bounds.push(b.ids.len() as u32);
+    }
+    b
+}
+
+/// The mean loss of each step, in two batches, and the trainer after them.
+fn train(model: Bloom, recompute: Recompute, device: &Device, matrices: DType) -> (Vec<f64>, Trainer) {
+    let mut trainer = Trainer::with_matrices(model, SETTINGS, recompute, device, matrices).unwrap();
+    let losses = steps(&mut trainer, STEPS);
+    (losses, trainer)
+}
+
+fn steps(trainer: &mut Trainer, n: usize) -> Vec<f64> {
+    let batches = [batch(1), batch(2)];
+    let targets: usize = batches.iter().map(|b| b.targets.len()).sum();
+    (0..n)
+        .map(|_| {
+            let losses = batches.iter().flat_map(|b| trainer.accumulate(b, 1.0 / targets as f32).unwrap());
+            let loss = losses.map(f64::from).sum::<f64>() / targets as f64;
+            let norm = trainer.grad_norm().unwrap();
+            assert!(norm.value().unwrap() > 0.0);
+            trainer.update(&norm, RATE).unwrap();
+            loss
+        })
+        .collect()
+}
+
+/// Twice the largest distance of the moved models from `right`, of each number of its own.
+fn tolerance(right: &[f64], moved: &[Vec<f64>]) -> Vec<f64> {
+    let far = |i: usize| moved.iter().map(|m| (m[i] - right[i]).abs()).fold(0.0, f64::max);
+    // The largest up to each step: a path may cross the right one by chance.
+    let mut largest = 0.0f64;
+    (0..right.len())
+        .map(|i| {
+            largest = largest.max(far(i));
+            2.0 * largest
+        })
+        .collect()
+}
+
+/// The losses of the CPU's steps, and what may be added to or taken from each; and the trainer after them.
+fn reference(matrices: DType) -> (Vec<f64>, Vec<f64>, Trainer) {
+    let by = if matrices == DType::BF16 { 2f32.powi(-8) } else { 2f32.powi(-23) };
+    let (right, trained) = train(model(), Recompute::Keep, &Device::Cpu, matrices);
+    let moved: Vec<Vec<f64>> =
+        (0..MOVED).map(|seed| train(moved(seed, by), Recompute::Keep, &Device::Cpu, matrices).0).collect();
+    let allowed = tolerance(&right, &moved);
+    assert!(right[STEPS - 1] < right[0] - 10.0 * allowed[STEPS - 1], "much is learned: {right:?} {allowed:?}");
+    (right, allowed, trained)
+}
+
+#[track_caller]
+fn assert_near(what: &str, found: &[f64], right: &[f64], allowed: &[f64]) {
+    for (i, ((found, right), allowed)) in found.iter().zip(right).zip(allowed).enumerate() {
+        let off = (found - right).abs();
+        assert!(off <= *allowed, "{what}: loss {found} at step {i}, {right} on the CPU, {allowed} allowed");
+    }
+    eprintln!("{what}: losses {found:.5?}, CPU {right:.5?}, allowed {allowed:.7?}");
+}
+
+#[test]
+fn ten_training_steps_on_gpus_are_those_of_the_cpu() {
+    for matrices in [DType::BF16, DType::F32] {
+        let (right, allowed, trained) = reference(matrices);
+        // Two of five schedules; each operation's own tests run in all.
+        for (device, recompute) in simulator::gpus().iter().step_by(3).zip([Recompute::Keep, Recompute::Again]) {
+            let (found, trainer) = train(model(), recompute, device, matrices);
+            assert_near(&format!("{device}, {matrices}"), &found, &right, &allowed);
+            // As a checkpoint has it: f32, under the same names.
+            for (p, q) in trainer.exact_model().params().iter().zip(trained.exact_model().params().iter()) {
+                assert_eq!((&p.name, p.value.shape(), p.value.dtype()), (&q.name, q.value.shape(), q.value.dtype()));
+            }
+        }
+    }
+}
+
+/// Each parameter's gradient.
+fn gradients(model: Bloom, device: &Device) -> Vec<(String, Vec<f32>)> {
+    let mut trainer = Trainer::with_matrices(model, SETTINGS, Recompute::Keep, device, DType::BF16).unwrap();
+    trainer.accumulate(&batch(1), 0.1).unwrap();
+    trainer.accumulate(&batch(2), 0.1).unwrap();
+    let near = |g: &Tensor| g.to_device(&Device::Cpu).unwrap().values::<f32>().unwrap().to_vec();
+    trainer.model().params().iter().zip(trainer.grads().iter()).map(|(p, g)| (p.name.clone(), near(g))).collect()
+}
+
+fn distance(a: &[f32], b: &[f32]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>().sqrt()
+}
+
+#[test]
+fn gradients_on_gpus_are_those_of_the_cpu() {
+    let right = gradients(model(), &Device::Cpu);
+    let moved: Vec<_> = (0..MOVED).map(|seed| gradients(moved(seed, 2f32.powi(-8)), &Device::Cpu)).collect();
+    for device in simulator::gpus().iter().step_by(2) {
+        let found = gradients(model(), device);
+        let mut wrong = Vec::new();
+        for (i, (name, right)) in right.iter().enumerate() {
+            let allowed = 2.0 * moved.iter().map(|m| distance(&m[i].1, right)).fold(0.0, f64::max);
+            let off = distance(&found[i].1, right);
+            if off.is_nan() || off > allowed {
+                wrong.push(format!(
+                    "{name}: {off:e} from a gradient of {:e}, {allowed:e} allowed",
+                    distance(right, &vec![0.0; right.len()])
+                ));
+            }
+        }
+        assert!(wrong.is_empty(), "{device}:\n{}", wrong.join("\n"));
+    }
+}
+
+#[test]
+fn recomputation_changes_no_bit_on_a_gpu() {
+    let Some(device) = simulator::gpus().last() else { return };
+    let [kept, again] = [Recompute::Keep, Recompute::Again].map(|recompute| {
+        let mut trainer = Trainer::new(model(), Settings::default(), recompute, device).unwrap();
+        trainer.accumulate(&batch(1), 0.1).unwrap();
+        let near = |g: &Tensor| g.to_device(&Device::Cpu).unwrap().values::<f32>().unwrap().to_vec();
+        trainer.grads().iter().map(near).collect::<Vec<_>>()
+    });
+    assert_eq!(kept, again);
+}
+
+#[test]
+fn training_goes_on_on_the_other_device() {
+    let Some(gpu) = simulator::gpus().first() else { return };
+    let (right, allowed, _) = reference(DType::BF16);
+    for [first, second] in [[gpu, &Device::Cpu], [&Device::Cpu, gpu]] {
+        let go_on =
+            |model, device| Trainer::with_matrices(model, SETTINGS, Recompute::Keep, device, DType::BF16).unwrap();
+        let mut before = go_on(model(), first);
+        let mut found = steps(&mut before, 5);
+        let folder = tempfile::tempdir().unwrap();
+        let exact = before.exact_model();
+        exact.save(folder.path()).unwrap();
+        let state: Vec<(String, Tensor)> =
+            before.optimizer().state(exact.params()).map(|(name, t)| (name, t.clone())).collect();
+        let mut after = go_on(Bloom::load(folder.path(), Dtype::F32).unwrap(), second);
+        let find = |name: &str| {
+            let found = state.iter().find(|(n, _)| n == name).map(|(_, t)| t.to_device(&Device::Cpu).unwrap());
+            Ok::<_, autograd::Error>(found)
+        };
+        after.restore(5, find).unwrap();
+        found.extend(steps(&mut after, 5));
+        assert_near(&format!("{first} then {second}"), &found, &right, &allowed);
+    }
+}
+
+#[test]
+fn greedy_generation_on_gpus_is_that_of_the_cpu() {
+    // Trained, so that it is sure of what comes next.
+    let (_, trainer) = train(model(), Recompute::Keep, &Device::Cpu, DType::F32);
+    let model = trainer.into_model();
+    let b = batch(1);
+    let prompts: Vec<Vec<u32>> = b.bounds.windows(2).map(|w| b.ids[w[0] as usize..w[1] as usize].to_vec()).collect();
+    let settings = Generation {
+        decoding: Decoding::Greedy,
+        answers: 1,
+        max_new_tokens: 8,
+        eos: VOCAB as u32 - 1,
+        limit: VOCAB,
+        repetition_penalty: 1.0,
+        seed: 0,
+        first: 0,
+        batch: 3,
+    };
+    let ids = |m: &Bloom| -> Vec<Vec<u32>> {
+        m.generate(&prompts, &settings, &mut |_, _, _| true).unwrap().into_iter().map(|mut c| c.remove(0).ids).collect()
+    };
+    let right = ids(&model);
+    for device in simulator::gpus().iter().step_by(2) {
+        // In f32: the sums' order is all that differs.
+        assert_eq!(ids(&model.clone().to_device(device).unwrap()), right, "{device}");
+    }
+}

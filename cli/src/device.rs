@@ -1,0 +1,59 @@
+//! Where to compute: the processor, or a GPU if there is one.
+
+use anyhow::Context;
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+use tensor::{Device, Gpu};
+
+use crate::memory;
+
+/// Where to compute.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeviceChoice {
+    /// On the processor
+    #[default]
+    Cpu,
+    /// On the first GPU; `CUDA_VISIBLE_DEVICES` says which that is
+    Cuda,
+    /// On a GPU if there is one, else on the processor
+    Auto,
+}
+
+impl DeviceChoice {
+    /// Opens what was chosen.
+    ///
+    /// # Errors
+    /// No CUDA driver or no GPU where one was asked for, or what the driver says.
+    pub fn open(self) -> anyhow::Result<Device> {
+        match self {
+            Self::Cpu => Ok(Device::Cpu),
+            Self::Auto if Gpu::count() == 0 => Ok(Device::Cpu),
+            Self::Cuda | Self::Auto => Ok(Device::Cuda(Gpu::open(0).context("--device")?)),
+        }
+    }
+}
+
+/// Bytes that this process may still take where it computes; `None` where the system does not say.
+pub fn available(device: &Device) -> Option<u64> {
+    match device {
+        Device::Cpu => memory::available(),
+        Device::Cuda(gpu) => gpu.memory().ok().map(|(free, _)| free as u64),
+    }
+}
+
+/// Whose memory a plan for this device is about.
+pub fn memory_of(device: &Device) -> bloom::Memory {
+    match device {
+        Device::Cpu => bloom::Memory::Main,
+        Device::Cuda(_) => bloom::Memory::Gpu,
+    }
+}
+
+/// What to call it: `cpu`, or the GPU with its name.
+pub fn describe(device: &Device) -> String {
+    match device {
+        Device::Cpu => device.to_string(),
+        Device::Cuda(gpu) => format!("{device} ({})", gpu.name().unwrap_or_else(|e| e.to_string())),
+    }
+}

@@ -1,0 +1,201 @@
+//! `ecom doctor`: what a GPU would be used with, and whether each operation gives there what it gives on the processor.
+
+use std::io::Write;
+
+use clap::Args;
+use kernels::adamw::{self, AdamW, Weight};
+use kernels::sample::{self, Choice, Sampling};
+use kernels::{attention, cross_entropy, embedding, layer_norm, linear};
+use tensor::{DType, Device, Gpu, Tensor};
+
+use crate::device;
+use crate::failure::{self, visible};
+use crate::memory::size;
+
+/// Arguments of `ecom doctor`.
+#[derive(Args, Debug)]
+pub struct DoctorArgs {}
+
+/// Rows, width and documents of what is computed.
+const T: usize = 37;
+const C: usize = 128;
+const HEADS: usize = 2;
+const BOUNDS: [u32; 3] = [0, 16, 37];
+const VOCAB: usize = 301;
+
+/// An operation, computed on a device from the same numbers each time: what came out, and how many numbers were summed for it.
+struct Check {
+    op: &'static str,
+    run: fn(&Device) -> anyhow::Result<(Tensor, usize)>,
+}
+
+const CHECKS: [Check; 7] = [
+    Check { op: "embedding", run: |device| Ok((embedding::forward(&matrix(device, VOCAB, C)?, &ids())?, 1)) },
+    Check {
+        op: "layer_norm",
+        run: |device| {
+            let (gamma, beta) = (vector(device, C)?, vector(device, C)?);
+            Ok((layer_norm::forward(&rows(device, T, C)?, &gamma, &beta, 1e-5)?.y, C))
+        },
+    },
+    Check {
+        op: "linear",
+        run: |device| {
+            let (x, w, b) = (rows(device, T, C)?, matrix(device, 3 * C, C)?, vector(device, 3 * C)?);
+            Ok((linear::forward(&x, &w, &b)?, C))
+        },
+    },
+    Check { op: "attention", run: |device| Ok((attention::forward(&rows(device, T, 3 * C)?, &BOUNDS, HEADS)?.0, C)) },
+    Check {
+        op: "cross_entropy",
+        run: |device| {
+            let losses = cross_entropy::forward(&rows(device, T, C)?, &matrix(device, VOCAB, C)?, &ids())?;
+            Ok((losses, C))
+        },
+    },
+    Check {
+        op: "adamw",
+        run: |device| {
+            let [mut value, gradient] = [numbers(device, DType::F32, &[T, C])?, numbers(device, DType::F32, &[T, C])?];
+            let zeros = || Tensor::zeros_on(device, &[T, C], DType::F32);
+            let (mut m, mut v) = (zeros()?, zeros()?);
+            let settings = AdamW { lr: 1e-3, beta1: 0.9, beta2: 0.98, eps: 1e-8, weight_decay: 0.1 };
+            let norm = adamw::norm(&[&gradient], 1.0)?;
+            let weight = Weight {
+                value: &mut value,
+                master: None,
+                gradient: &gradient,
+                moments: [&mut m, &mut v],
+                decays: true,
+            };
+            adamw::update(&mut [weight], &settings, 1, &norm)?;
+            Ok((value, 16))
+        },
+    },
+    Check {
+        op: "sample",
+        run: |device| {
+            let logits = numbers(device, DType::F32, &[T, VOCAB])?;
+            let settings = Sampling { temperature: 0.8, top_k: 50, top_p: 0.9, ..Sampling::default() };
+            let choices: Vec<Choice> =
+                (0..T).map(|row| Choice { row, seen: &[], uniform: (row as f64 + 0.5) / T as f64 }).collect();
+            let chosen = sample::choose(&logits, VOCAB, &settings, &choices)?;
+            // The chosen tokens' own logits: far from another's.
+            let near = logits.to_device(&Device::Cpu)?;
+            let near = near.values::<f32>()?;
+            let values = chosen.iter().enumerate().map(|(row, c)| near[row * VOCAB + c.token as usize]).collect();
+            Ok((Tensor::new(&[T], values)?, 1))
+        },
+    },
+];
+
+/// Runs `ecom doctor`; the exit code is 0 if a GPU can be used.
+pub fn run(_: &DoctorArgs) -> anyhow::Result<u8> {
+    let mut out = std::io::stdout();
+    let Some((major, minor)) = Gpu::driver() else {
+        writeln!(out, "driver   none: no libcuda.so.1 that can be loaded; --device cpu is what there is")?;
+        return Ok(failure::NO_GPU);
+    };
+    let count = Gpu::count();
+    writeln!(out, "driver   for CUDA {major}.{minor}, {}", library())?;
+    writeln!(
+        out,
+        "kernels  ecom's own, PTX for compute capability 8.0, compiled by the driver when first used; no other library"
+    )?;
+    if count == 0 {
+        writeln!(out, "GPU      none; --device cpu is what there is")?;
+        return Ok(failure::NO_GPU);
+    }
+    let mut fine = true;
+    for ordinal in 0..count {
+        let used = if ordinal == 0 { "" } else { " (not used; CUDA_VISIBLE_DEVICES would choose it)" };
+        match describe(ordinal) {
+            Ok(text) => writeln!(out, "GPU {ordinal}    {text}{used}")?,
+            Err(e) => {
+                writeln!(out, "GPU {ordinal}    {}{used}", visible(&format!("{e:#}")))?;
+                fine &= ordinal != 0;
+            }
+        }
+    }
+    if !fine {
+        return Ok(failure::NO_GPU);
+    }
+    let device = Device::Cuda(Gpu::open(0)?);
+    for check in &CHECKS {
+        let verdict = match compare(check, &device) {
+            Ok((error, allowed)) if error <= allowed => {
+                format!("as on the processor (off by {error:.1e}, {allowed:.1e} allowed)")
+            }
+            Ok((error, allowed)) => {
+                fine = false;
+                format!("WRONG: off by {error:.1e}, {allowed:.1e} allowed")
+            }
+            Err(e) => {
+                fine = false;
+                format!("FAILED: {}", visible(&format!("{e:#}")))
+            }
+        };
+        writeln!(out, "{:<14} {verdict}", check.op)?;
+    }
+    writeln!(out, "{}", if fine { "--device cuda can be used" } else { "--device cuda cannot be used" })?;
+    Ok(if fine { 0 } else { failure::NO_GPU })
+}
+
+fn describe(ordinal: usize) -> anyhow::Result<String> {
+    let gpu = Gpu::open(ordinal)?;
+    let ((major, minor), (free, total)) = (gpu.compute_capability()?, gpu.memory()?);
+    let old = if major < 8 { "; too old: wanted 8.0 or newer" } else { "" };
+    Ok(format!(
+        "{}: compute capability {major}.{minor}{old}, {} of {} free",
+        visible(&device::describe(&Device::Cuda(gpu))),
+        size(free as u64),
+        size(total as u64)
+    ))
+}
+
+/// The driver's library, as the system has loaded it.
+fn library() -> String {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    let path = maps.lines().filter_map(|l| l.split_whitespace().last()).find(|p| p.contains("/libcuda.so"));
+    visible(path.unwrap_or("libcuda.so"))
+}
+
+/// The largest difference between the two devices' results, and the largest that rounding explains.
+fn compare(check: &Check, device: &Device) -> anyhow::Result<(f64, f64)> {
+    let ((near, terms), (far, _)) = ((check.run)(&Device::Cpu)?, (check.run)(device)?);
+    let unit = if far.dtype() == DType::BF16 { 2f64.powi(-8) } else { 2f64.powi(-23) };
+    let far = far.to_device(&Device::Cpu)?.to_dtype(DType::F32)?;
+    let (near, far) = (near.values::<f32>()?, far.values::<f32>()?);
+    let largest = near.iter().fold(1.0f64, |m, &x| m.max(f64::from(x).abs()));
+    let off = near.iter().zip(far).map(|(&n, &f)| (f64::from(n) - f64::from(f)).abs());
+    let error = off.fold(0.0, |m, x| if x.is_nan() { f64::INFINITY } else { m.max(x) });
+    // A sum of n numbers of at most 1 is off by n² f32 roundings at worst; what is stored is rounded once more. Twice, as both
+    // may be off.
+    Ok((error, 2.0 * largest * (unit + (terms * terms) as f64 * 2f64.powi(-24))))
+}
+
+/// Numbers within ±1 that are exact in bf16, of which every shape gets the same ones.
+fn numbers(device: &Device, dtype: DType, sizes: &[usize]) -> anyhow::Result<Tensor> {
+    let n = sizes.iter().product::<usize>();
+    let values: Vec<f32> = (0..n).map(|i| (i * i % 251) as f32 / 125.0 - 1.0).collect();
+    let rounded = Tensor::new(sizes, values)?.to_dtype(DType::BF16)?;
+    Ok(rounded.to_dtype(dtype)?.to_device(device)?)
+}
+
+/// Activations: f32 on the processor, bf16 on a GPU.
+fn rows(device: &Device, t: usize, c: usize) -> anyhow::Result<Tensor> {
+    let dtype = if device == &Device::Cpu { DType::F32 } else { DType::BF16 };
+    numbers(device, dtype, &[t, c])
+}
+
+fn matrix(device: &Device, n: usize, k: usize) -> anyhow::Result<Tensor> {
+    numbers(device, DType::BF16, &[n, k])
+}
+
+fn vector(device: &Device, n: usize) -> anyhow::Result<Tensor> {
+    numbers(device, DType::F32, &[n])
+}
+
+fn ids() -> Vec<u32> {
+    (0..T as u32).map(|i| i * 97 % VOCAB as u32).collect()
+}

@@ -1,0 +1,428 @@
+// The part of the CUDA driver that `ecom` calls (names and meanings as in NVIDIA's CUDA driver API), over the simulator.
+// There are five devices, one for each schedule. Everything is done before a call returns. What goes wrong in a kernel is
+// printed, and the call gives an error as a GPU would, though at once.
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <mutex>
+#include <set>
+
+#include "checker.hpp"
+#include "simulator.hpp"
+
+#define API extern "C" __attribute__((visibility("default"))) int
+
+typedef unsigned long long Pointer;
+
+enum Result {
+    SUCCESS = 0,
+    INVALID_VALUE = 1,
+    OUT_OF_MEMORY = 2,
+    INVALID_DEVICE = 101,
+    INVALID_IMAGE = 200,
+    INVALID_CONTEXT = 201,
+    INVALID_PTX = 218,
+    NOT_FOUND = 500,
+    ILLEGAL_ADDRESS = 700,
+    LAUNCH_OUT_OF_RESOURCES = 701,
+    LAUNCH_FAILED = 719,
+    NOT_SUPPORTED = 801,
+};
+
+static thread_local std::string complaint;
+static int complain(Result result, const std::string &what) {
+    complaint = what;
+    fprintf(stderr, "simulated GPU: %s\n", what.c_str());
+    return result;
+}
+
+// ---- Memory: poisoned with NaN, between guards that only a fault writes to.
+
+static const size_t MEMORY = size_t(16) << 30, GUARD = 256;
+using sim::guard;
+
+class Memory {
+  public:
+    int allocate(Pointer *pointer, size_t bytes) {
+        if (bytes == 0) return INVALID_VALUE;
+        std::lock_guard<std::mutex> lock(mutex);
+        if (used + bytes > MEMORY) return OUT_OF_MEMORY;
+        if (sim::CHECKED) {
+            void *at = sim::check_new(bytes);
+            if (!at) return OUT_OF_MEMORY;
+            memset(at, 0xFF, bytes);
+            *pointer = reinterpret_cast<Pointer>(at);
+            sizes[*pointer] = bytes;
+            used += bytes;
+            return SUCCESS;
+        }
+        size_t whole = (bytes + 2 * GUARD + 255) / 256 * 256;
+        auto *at = static_cast<unsigned char *>(aligned_alloc(256, whole));
+        if (!at) return OUT_OF_MEMORY;
+        for (size_t i = 0; i < GUARD; i++) at[i] = at[GUARD + bytes + i] = guard(i);
+        memset(at + GUARD, 0xFF, bytes);
+        *pointer = reinterpret_cast<Pointer>(at + GUARD);
+        sizes[*pointer] = bytes;
+        used += bytes;
+        return SUCCESS;
+    }
+
+    int release(Pointer pointer) {
+        std::lock_guard<std::mutex> lock(mutex);
+        auto found = sizes.find(pointer);
+        if (found == sizes.end()) return complain(INVALID_VALUE, "memory is freed that was not allocated");
+        std::string fault;
+        if (sim::CHECKED) {
+            sim::check_free(reinterpret_cast<void *>(pointer), found->second);
+        } else {
+            fault = broken(found->first, found->second);
+            auto *at = reinterpret_cast<unsigned char *>(pointer) - GUARD;
+            memset(at, 0xFF, found->second + 2 * GUARD);
+            free(at);
+        }
+        used -= found->second;
+        sizes.erase(found);
+        return fault.empty() ? SUCCESS : complain(ILLEGAL_ADDRESS, fault);
+    }
+
+    // Whether these bytes lie within one allocation.
+    bool holds(Pointer pointer, size_t bytes) {
+        std::lock_guard<std::mutex> lock(mutex);
+        auto next = sizes.upper_bound(pointer);
+        if (next == sizes.begin()) return false;
+        auto [at, size] = *std::prev(next);
+        return pointer - at <= size && bytes <= size - (pointer - at);
+    }
+
+    // What was written beside an allocation; it is mended, so that it is told once.
+    std::string fault() {
+        if (sim::CHECKED) return "";
+        std::lock_guard<std::mutex> lock(mutex);
+        for (const auto &[pointer, size] : sizes) {
+            std::string found = broken(pointer, size);
+            if (!found.empty()) return found;
+        }
+        return "";
+    }
+
+    size_t free_bytes() {
+        std::lock_guard<std::mutex> lock(mutex);
+        return MEMORY - used;
+    }
+
+  private:
+    static std::string broken(Pointer pointer, size_t size) {
+        auto *at = reinterpret_cast<unsigned char *>(pointer);
+        for (size_t i = 0; i < GUARD; i++) {
+            bool before = at[i - GUARD] != guard(i), after = at[size + i] != guard(i);
+            if (!before && !after) continue;
+            std::string where = before ? std::to_string(GUARD - i) + " bytes before the start"
+                                       : std::to_string(i) + " bytes past the end";
+            for (size_t j = 0; j < GUARD; j++) at[j - GUARD] = at[size + j] = guard(j);
+            return "written " + where + " of global memory of " + std::to_string(size) + " bytes";
+        }
+        return "";
+    }
+
+    std::mutex mutex;
+    std::map<Pointer, size_t> sizes;
+    size_t used = 0;
+};
+
+struct Device {
+    Memory memory;
+    uint64_t launches = 0;
+};
+static Device devices[sim::SCHEDULES];
+static thread_local Device *current = nullptr;
+
+static sim::Schedule schedule(int device) {
+    return sim::CHECKED ? sim::Schedule::Random : static_cast<sim::Schedule>(device);
+}
+
+// ---- Devices and contexts; a context is its device.
+
+API cuInit(unsigned) { return SUCCESS; }
+API cuDriverGetVersion(int *version) {
+    *version = 12000;
+    return SUCCESS;
+}
+// The checker finds the same under every schedule.
+static const int DEVICES = sim::CHECKED ? 1 : sim::SCHEDULES;
+API cuDeviceGetCount(int *count) {
+    *count = DEVICES;
+    return SUCCESS;
+}
+API cuDeviceGet(int *device, int ordinal) {
+    if (ordinal < 0 || ordinal >= DEVICES) return INVALID_DEVICE;
+    *device = ordinal;
+    return SUCCESS;
+}
+API cuDeviceGetName(char *text, int length, int device) {
+    snprintf(text, static_cast<size_t>(length), "simulated GPU, %s", sim::name(schedule(device)));
+    return SUCCESS;
+}
+API cuDeviceGetUuid_v2(char *uuid, int device) {
+    memset(uuid, 0, 16);
+    uuid[0] = static_cast<char>(device);
+    return SUCCESS;
+}
+API cuDeviceTotalMem_v2(size_t *bytes, int) {
+    *bytes = MEMORY;
+    return SUCCESS;
+}
+API cuDeviceGetAttribute(int *value, int attribute, int) {
+    switch (attribute) {
+    case 1: *value = 1024; break;                                   // threads of a block
+    case 8: *value = 48 * 1024; break;                              // shared memory of a block
+    case 10: *value = 32; break;                                    // lanes of a warp
+    case 16: *value = 4; break;                                     // multiprocessors
+    case 75: *value = 8; break;                                     // compute capability, major
+    case 76: *value = 0; break;                                     // and minor
+    case 97: *value = static_cast<int>(sim::SHARED_LIMIT); break;   // shared memory of a block that asks for it
+    case 115: *value = 1; break;                                    // memory pools
+    default: *value = 0;
+    }
+    return SUCCESS;
+}
+API cuDevicePrimaryCtxRetain(Device **context, int device) {
+    *context = &devices[device];
+    return SUCCESS;
+}
+API cuDevicePrimaryCtxRelease_v2(int) { return SUCCESS; }
+API cuCtxGetCurrent(Device **context) {
+    *context = current;
+    return SUCCESS;
+}
+API cuCtxSetCurrent(Device *context) {
+    current = context;
+    return SUCCESS;
+}
+API cuCtxSynchronize() { return SUCCESS; }
+API cuDeviceGetDefaultMemPool(void **pool, int device) {
+    *pool = &devices[device];
+    return SUCCESS;
+}
+API cuMemPoolSetAttribute(void *, int, void *) { return SUCCESS; }
+API cuMemPoolTrimTo(void *, size_t) { return SUCCESS; }
+
+// ---- Streams and events.
+
+API cuStreamCreate(void **stream, unsigned) {
+    *stream = malloc(1);
+    return SUCCESS;
+}
+API cuStreamDestroy_v2(void *stream) {
+    free(stream);
+    return SUCCESS;
+}
+API cuStreamSynchronize(void *) { return SUCCESS; }
+API cuStreamWaitEvent(void *, void *, unsigned) { return SUCCESS; }
+API cuEventCreate(void **event, unsigned) {
+    *event = malloc(1);
+    return SUCCESS;
+}
+API cuEventDestroy_v2(void *event) {
+    free(event);
+    return SUCCESS;
+}
+API cuEventRecord(void *, void *) { return SUCCESS; }
+API cuEventQuery(void *) { return SUCCESS; }
+API cuEventSynchronize(void *) { return SUCCESS; }
+API cuEventElapsedTime(float *milliseconds, void *, void *) {
+    *milliseconds = 0.0f;
+    return SUCCESS;
+}
+API cuEventElapsedTime_v2(float *milliseconds, void *, void *) {
+    *milliseconds = 0.0f;
+    return SUCCESS;
+}
+
+// ---- Memory.
+
+API cuMemAlloc_v2(Pointer *pointer, size_t bytes) {
+    return current ? current->memory.allocate(pointer, bytes) : INVALID_CONTEXT;
+}
+API cuMemAllocAsync(Pointer *pointer, size_t bytes, void *) { return cuMemAlloc_v2(pointer, bytes); }
+API cuMemFree_v2(Pointer pointer) { return current ? current->memory.release(pointer) : INVALID_CONTEXT; }
+// The stream says whose memory it is, whatever context is current.
+API cuMemFreeAsync(Pointer pointer, void *) {
+    for (Device &device : devices)
+        if (device.memory.holds(pointer, 0)) return device.memory.release(pointer);
+    return complain(INVALID_VALUE, "memory is freed that was not allocated");
+}
+API cuMemGetInfo_v2(size_t *free_bytes, size_t *total) {
+    if (!current) return INVALID_CONTEXT;
+    *free_bytes = current->memory.free_bytes();
+    *total = MEMORY;
+    return SUCCESS;
+}
+API cuMemHostAlloc(void **pointer, size_t bytes, unsigned) {
+    *pointer = malloc(bytes);
+    return *pointer ? SUCCESS : OUT_OF_MEMORY;
+}
+API cuMemFreeHost(void *pointer) {
+    free(pointer);
+    return SUCCESS;
+}
+
+static int check(Pointer pointer, size_t bytes, const char *what) {
+    if (!current) return INVALID_CONTEXT;
+    if (current->memory.holds(pointer, bytes)) return SUCCESS;
+    return complain(INVALID_VALUE, std::string(what) + " " + std::to_string(bytes) + " bytes beyond an allocation");
+}
+
+API cuMemcpyHtoD_v2(Pointer to, const void *from, size_t bytes) {
+    if (int bad = check(to, bytes, "copy to")) return bad;
+    memcpy(reinterpret_cast<void *>(to), from, bytes);
+    sim::check_written(reinterpret_cast<void *>(to), bytes);
+    return SUCCESS;
+}
+API cuMemcpyHtoDAsync_v2(Pointer to, const void *from, size_t bytes, void *) { return cuMemcpyHtoD_v2(to, from, bytes); }
+API cuMemcpyDtoH_v2(void *to, Pointer from, size_t bytes) {
+    if (int bad = check(from, bytes, "copy from")) return bad;
+    if (!sim::check_readable(reinterpret_cast<const void *>(from), bytes))
+        return complain(ILLEGAL_ADDRESS, "copy from memory that nothing has written");
+    memcpy(to, reinterpret_cast<const void *>(from), bytes);
+    return SUCCESS;
+}
+API cuMemcpyDtoHAsync_v2(void *to, Pointer from, size_t bytes, void *) { return cuMemcpyDtoH_v2(to, from, bytes); }
+API cuMemcpyDtoD_v2(Pointer to, Pointer from, size_t bytes) {
+    if (int bad = check(from, bytes, "copy from")) return bad;
+    if (int bad = check(to, bytes, "copy to")) return bad;
+    memmove(reinterpret_cast<void *>(to), reinterpret_cast<const void *>(from), bytes);
+    sim::check_copied(reinterpret_cast<void *>(to), reinterpret_cast<const void *>(from), bytes);
+    return SUCCESS;
+}
+API cuMemcpyDtoDAsync_v2(Pointer to, Pointer from, size_t bytes, void *) { return cuMemcpyDtoD_v2(to, from, bytes); }
+API cuMemsetD8_v2(Pointer to, unsigned char value, size_t bytes) {
+    if (int bad = check(to, bytes, "set")) return bad;
+    memset(reinterpret_cast<void *>(to), value, bytes);
+    sim::check_written(reinterpret_cast<void *>(to), bytes);
+    return SUCCESS;
+}
+API cuMemsetD8Async(Pointer to, unsigned char value, size_t bytes, void *) { return cuMemsetD8_v2(to, value, bytes); }
+
+// ---- Modules: PTX is read for the names and parameters of its kernels, which must be those that were compiled here.
+
+struct Function {
+    const sim::Kernel *kernel;
+    unsigned threads; // at most, as the kernel promises to the compiler
+    int shared_bytes;
+};
+struct Module {
+    std::map<std::string, Function> functions;
+};
+
+// The sizes of the parameters of an entry; `text` begins after its name.
+static std::vector<size_t> parameters(const std::string &text) {
+    std::vector<size_t> sizes;
+    for (size_t at = 0; (at = text.find(".param", at)) != std::string::npos; at++) {
+        size_t end = text.find_first_of(",)", at);
+        std::string one = text.substr(at, end - at);
+        size_t array = one.find(".b8"), count = one.find('[');
+        if (array != std::string::npos && count != std::string::npos)
+            sizes.push_back(strtoul(one.c_str() + count + 1, nullptr, 10));
+        else
+            sizes.push_back(one.find("64 ") != std::string::npos   ? 8
+                            : one.find("32 ") != std::string::npos ? 4
+                            : one.find("16 ") != std::string::npos ? 2
+                                                                   : 1);
+    }
+    return sizes;
+}
+
+API cuModuleLoadData(Module **module, const char *image) {
+    std::string text(image);
+    if (text.find(".version") == std::string::npos || text.find(".target sm_80") == std::string::npos)
+        return complain(INVALID_PTX, "not PTX for sm_80");
+    *module = new Module();
+    const std::string entry = ".entry ";
+    for (size_t at = 0; (at = text.find(entry, at)) != std::string::npos;) {
+        at += entry.size();
+        size_t open = text.find('(', at), body = text.find('{', open);
+        std::string name = text.substr(at, open - at), head = text.substr(open, body - open);
+        const sim::Kernel *kernel = sim::find(name);
+        if (!kernel || kernel->parameters != parameters(head.substr(0, head.find("\n)"))  + ")"))
+            return complain(INVALID_PTX, name + ": the PTX is not of this source; run `cargo xtask ptx`");
+        size_t most = head.find(".maxntid");
+        unsigned threads =
+            most == std::string::npos ? 1024 : static_cast<unsigned>(strtoul(head.c_str() + most + 8, nullptr, 10));
+        (*module)->functions[name] = {kernel, threads, 0};
+    }
+    return SUCCESS;
+}
+API cuModuleUnload(Module *module) {
+    delete module;
+    return SUCCESS;
+}
+API cuModuleGetFunction(Function **function, Module *module, const char *name) {
+    auto found = module->functions.find(name);
+    if (found == module->functions.end()) return NOT_FOUND;
+    *function = &found->second;
+    return SUCCESS;
+}
+static const int MAX_DYNAMIC_SHARED = 8;
+API cuFuncGetAttribute(int *value, int attribute, Function *function) {
+    *value = attribute == 0 ? static_cast<int>(function->threads)
+             : attribute == MAX_DYNAMIC_SHARED ? function->shared_bytes
+                                               : 0;
+    return SUCCESS;
+}
+API cuFuncSetAttribute(Function *function, int attribute, int value) {
+    if (attribute != MAX_DYNAMIC_SHARED) return SUCCESS;
+    if (value < 0 || static_cast<size_t>(value) > sim::SHARED_LIMIT) return INVALID_VALUE;
+    function->shared_bytes = value;
+    return SUCCESS;
+}
+
+API cuLaunchKernel(Function *function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
+                   unsigned block_y, unsigned block_z, unsigned shared_bytes, void *, void **arguments, void **) {
+    if (!current) return INVALID_CONTEXT;
+    const std::string &name = function->kernel->name;
+    if (grid_x == 0 || grid_y == 0 || grid_z == 0 || grid_x > 0x7FFFFFFF || grid_y > 65535 || grid_z > 65535)
+        return complain(INVALID_VALUE, name + ": a grid of (" + std::to_string(grid_x) + ", " + std::to_string(grid_y) +
+                                           ", " + std::to_string(grid_z) + ") blocks");
+    unsigned threads = block_x * block_y * block_z;
+    if (threads == 0 || threads > function->threads || threads % 32 != 0)
+        return complain(INVALID_VALUE, name + ": blocks of " + std::to_string(threads) +
+                                           " threads; wanted whole warps, at most " + std::to_string(function->threads) +
+                                           " threads");
+    if (shared_bytes > 48 * 1024 && shared_bytes > static_cast<unsigned>(function->shared_bytes))
+        return complain(INVALID_VALUE, name + ": " + std::to_string(shared_bytes) + " bytes of shared memory");
+    sim::Launch launch;
+    launch.grid = {grid_x, grid_y, grid_z};
+    launch.block = {block_x, block_y, block_z};
+    launch.shared_bytes = shared_bytes;
+    launch.schedule = schedule(static_cast<int>(current - devices));
+    launch.seed = __atomic_add_fetch(&current->launches, 1, __ATOMIC_RELAXED);
+    launch.kernel = [&] { function->kernel->call(arguments); };
+    std::string fault = sim::run(launch);
+    Result result = LAUNCH_FAILED;
+    if (fault.empty()) {
+        fault = current->memory.fault();
+        result = ILLEGAL_ADDRESS;
+    }
+    if (fault.empty()) return SUCCESS;
+    return complain(result, name + " (" + sim::name(launch.schedule) + "): " + fault);
+}
+
+// ---- Errors.
+
+// Not the driver's: what this thread was last told on stderr.
+extern "C" __attribute__((visibility("default"))) const char *simulator_complaint() { return complaint.c_str(); }
+
+API cuGetErrorName(int error, const char **name) {
+    switch (error) {
+    case INVALID_VALUE: *name = "CUDA_ERROR_INVALID_VALUE"; break;
+    case OUT_OF_MEMORY: *name = "CUDA_ERROR_OUT_OF_MEMORY"; break;
+    case ILLEGAL_ADDRESS: *name = "CUDA_ERROR_ILLEGAL_ADDRESS"; break;
+    case LAUNCH_FAILED: *name = "CUDA_ERROR_LAUNCH_FAILED"; break;
+    case INVALID_PTX: *name = "CUDA_ERROR_INVALID_PTX"; break;
+    case NOT_FOUND: *name = "CUDA_ERROR_NOT_FOUND"; break;
+    default: *name = "CUDA_ERROR"; break;
+    }
+    return SUCCESS;
+}
+API cuGetErrorString(int error, const char **text) { return cuGetErrorName(error, text); }

@@ -1,0 +1,107 @@
+//! For tests: the GPUs to test on. Those of a CUDA driver if it has one, otherwise five simulated ones, which differ in the
+//! order in which they run a kernel's threads.
+//!
+//! The simulator (`cpp/`) and the kernels are compiled by g++ into one library that poses as the driver, `libcuda.so`, so that
+//! what is tested is all of the code, from a tensor to its kernel and back. Nothing of it is in the `ecom` binary.
+//!
+//! With `ECOM_SIM_CHECK=1` one simulated GPU checks each access of a kernel to memory: bounds, alignment, whether it was written,
+//! and races; see `cpp/checker.hpp`.
+//!
+//! Without a GPU and without g++ there is none to test on, and tests say so. `ECOM_REQUIRE_SIM=1` demands the simulator, and
+//! `ECOM_REQUIRE_CUDA=1` a real GPU.
+
+mod build;
+
+pub use build::Mode;
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use libloading::{Library, Symbol};
+use tensor::{Device, Gpu};
+
+/// Makes it a failure that the simulator cannot be built; it is then taken even where there is a GPU.
+pub const REQUIRE_SIM: &str = "ECOM_REQUIRE_SIM";
+/// Has each access to memory by a simulated kernel checked: one GPU, slower. It is then taken even where there is a real one.
+pub const CHECK: &str = "ECOM_SIM_CHECK";
+/// Names a folder whose kernels are simulated instead of those of the project: for kernels that are broken on purpose.
+pub const SOURCES: &str = "ECOM_SIM_SOURCES";
+/// Makes it a failure that there is no GPU.
+pub const REQUIRE_CUDA: &str = "ECOM_REQUIRE_CUDA";
+
+/// The GPUs to test on; the same ones at every call.
+///
+/// # Panics
+/// What was demanded is not there.
+#[allow(clippy::panic, clippy::print_stderr)] // for tests only
+pub fn gpus() -> &'static [Device] {
+    static GPUS: OnceLock<Vec<Device>> = OnceLock::new();
+    GPUS.get_or_init(|| {
+        let [sim, check, cuda] = [REQUIRE_SIM, CHECK, REQUIRE_CUDA].map(|name| std::env::var_os(name).is_some());
+        let sim = sim || check;
+        if sim || !(cuda || a_gpu_is_here()) {
+            match folder() {
+                Ok(Some(folder)) => load(&folder.join(build::LIBRARY)),
+                Ok(None) if !sim => {
+                    eprintln!("skipped: nothing runs on GPUs here, as there is none, and no g++ for simulated ones");
+                    return vec![];
+                }
+                Ok(None) => panic!("no g++ for simulated GPUs"),
+                Err(why) => panic!("simulated GPUs: {why}"),
+            }
+        }
+        let open = |i| Gpu::open(i).map(Device::Cuda);
+        match (0..Gpu::count()).map(open).collect::<Result<Vec<_>, _>>() {
+            Ok(gpus) if !gpus.is_empty() => gpus,
+            Ok(_) => panic!("no GPU"),
+            Err(e) => panic!("{e}"),
+        }
+    })
+}
+
+/// The main memory and then the [`gpus`].
+pub fn devices() -> impl Iterator<Item = &'static Device> {
+    std::iter::once(&Device::Cpu).chain(gpus())
+}
+
+/// A folder with the library, for `LD_LIBRARY_PATH` of another process. Built if it is not there yet; `None` without g++.
+///
+/// # Errors
+/// What g++ says.
+pub fn folder() -> Result<Option<PathBuf>, String> {
+    build::folder(if std::env::var_os(CHECK).is_some() { Mode::Checked } else { Mode::Plain }, None)
+}
+
+/// As [`folder`], with the kernels of one file instead of the project's.
+///
+/// # Errors
+/// What g++ says.
+pub fn folder_of(kernels: &Path, mode: Mode) -> Result<Option<PathBuf>, String> {
+    build::folder(mode, Some(kernels))
+}
+
+/// Loads the library under the name by which the driver is looked for first, for good.
+#[allow(clippy::panic)] // for tests only
+fn load(library: &Path) {
+    // SAFETY: its initialisers put kernels on a list.
+    match unsafe { Library::new(library) } {
+        Ok(library) => std::mem::forget(library),
+        Err(e) => panic!("{e}"),
+    }
+}
+
+/// Asked by hand, so that a driver that has no GPU is not taken up for good.
+fn a_gpu_is_here() -> bool {
+    // SAFETY: the driver's initialisers are NVIDIA's.
+    let Ok(driver) = (unsafe { Library::new("libcuda.so.1") }) else { return false };
+    // SAFETY: `CUresult cuInit(unsigned)` of the driver API.
+    let init: Result<Symbol<unsafe extern "C" fn(u32) -> u32>, _> = unsafe { driver.get(b"cuInit\0") };
+    // SAFETY: `CUresult cuDeviceGetCount(int *)` of the driver API.
+    let count: Result<Symbol<unsafe extern "C" fn(*mut i32) -> u32>, _> = unsafe { driver.get(b"cuDeviceGetCount\0") };
+    let (Ok(init), Ok(count)) = (init, count) else { return false };
+    let mut found = 0;
+    // SAFETY: takes no flags.
+    let begun = unsafe { init(0) } == 0;
+    // SAFETY: writes one number.
+    begun && unsafe { count(&raw mut found) } == 0 && found > 0
+}

@@ -1,0 +1,208 @@
+//! GPUs by way of the CUDA driver, which is looked for when one is asked for: nothing here needs it to be installed.
+
+use std::any::Any;
+use std::sync::{Arc, OnceLock};
+
+use cudarc::driver::{CudaContext, CudaSlice, CudaStream, DevicePtr, DevicePtrMut, DriverError, sys};
+
+use crate::{Error, Result};
+
+/// An opened GPU: a CUDA context, and the one stream on which everything happens in order. Cloning shares it.
+#[derive(Clone)]
+pub struct Gpu(Arc<Opened>);
+
+struct Opened {
+    stream: Arc<CudaStream>,
+    ordinal: usize,
+    attached: OnceLock<Box<dyn Any + Send + Sync>>,
+}
+
+impl Gpu {
+    /// The CUDA version that the driver is for, major and minor; `None` without a driver.
+    pub fn driver() -> Option<(i32, i32)> {
+        // SAFETY: loads the driver's library and drops it again; its initialisers are NVIDIA's (or a test's).
+        if !unsafe { sys::is_culib_present() } {
+            return None;
+        }
+        let mut version = 0;
+        // SAFETY: writes one number.
+        unsafe { sys::cuDriverGetVersion(&raw mut version) }.result().ok()?;
+        Some((version / 1000, version % 1000 / 10))
+    }
+
+    /// How many GPUs there are; none without a driver.
+    pub fn count() -> usize {
+        // SAFETY: loads the driver's library and drops it again; its initialisers are NVIDIA's (or a test's).
+        if !unsafe { sys::is_culib_present() } {
+            return 0;
+        }
+        CudaContext::device_count().ok().and_then(|n| usize::try_from(n).ok()).unwrap_or(0)
+    }
+
+    /// Opens GPU number `ordinal`. Each call makes a stream of its own: tensors of one do not go to the kernels of another.
+    ///
+    /// # Errors
+    /// No such GPU, or what the driver says.
+    pub fn open(ordinal: usize) -> Result<Self> {
+        let count = Self::count();
+        if ordinal >= count {
+            let reason = if count == 0 { "no CUDA driver, or no GPU".into() } else { format!("there are {count}") };
+            return Err(Error::Gpu { action: "open GPU", what: ordinal.to_string(), reason });
+        }
+        let open = || -> std::result::Result<Arc<CudaStream>, DriverError> {
+            let context = CudaContext::new(ordinal)?;
+            // SAFETY: all work on this context's memory is put on one stream, which needs no events to keep its order.
+            unsafe { context.disable_event_tracking() };
+            // Not the default stream, which cannot be captured into a graph.
+            let stream = context.new_stream()?;
+            if context.has_async_alloc() {
+                keep_freed_memory(&context)?;
+            }
+            Ok(stream)
+        };
+        let stream = open().map_err(failed("open GPU", ordinal))?;
+        Ok(Self(Arc::new(Opened { stream, ordinal, attached: OnceLock::new() })))
+    }
+
+    /// Its number.
+    pub fn ordinal(&self) -> usize {
+        self.0.ordinal
+    }
+
+    /// The product's name.
+    ///
+    /// # Errors
+    /// What the driver says.
+    pub fn name(&self) -> Result<String> {
+        self.context().name().map_err(failed("ask the name of GPU", self.ordinal()))
+    }
+
+    /// Compute capability, major and minor.
+    ///
+    /// # Errors
+    /// What the driver says.
+    pub fn compute_capability(&self) -> Result<(i32, i32)> {
+        self.context().compute_capability().map_err(failed("ask the compute capability of GPU", self.ordinal()))
+    }
+
+    /// Free and total memory, in bytes.
+    ///
+    /// # Errors
+    /// What the driver says.
+    pub fn memory(&self) -> Result<(usize, usize)> {
+        self.context().mem_get_info().map_err(failed("ask the memory of GPU", self.ordinal()))
+    }
+
+    /// Waits for all that was asked of it.
+    ///
+    /// # Errors
+    /// What went wrong in any of it.
+    pub fn synchronize(&self) -> Result<()> {
+        self.stream().synchronize().map_err(failed("synchronize GPU", self.ordinal()))
+    }
+
+    /// The stream on which everything happens.
+    pub fn stream(&self) -> &Arc<CudaStream> {
+        &self.0.stream
+    }
+
+    /// What another crate keeps for as long as this GPU is open, made at the first call. One type only; `None` for a second.
+    pub fn attached<T: Any + Send + Sync + Default>(&self) -> Option<&T> {
+        self.0.attached.get_or_init(|| Box::new(T::default())).downcast_ref()
+    }
+
+    fn context(&self) -> &Arc<CudaContext> {
+        self.0.stream.context()
+    }
+}
+
+impl PartialEq for Gpu {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+impl Eq for Gpu {}
+
+impl std::fmt::Debug for Gpu {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "cuda:{}", self.ordinal())
+    }
+}
+
+/// Memory goes back to the pool of the device, not to the system, when it is freed: a step's tensors are the next step's.
+fn keep_freed_memory(context: &CudaContext) -> std::result::Result<(), DriverError> {
+    let mut pool = std::ptr::null_mut();
+    // SAFETY: asks for the handle of a device that exists, and writes it where it may.
+    unsafe { sys::cuDeviceGetDefaultMemPool(&raw mut pool, context.cu_device()) }.result()?;
+    let mut all = u64::MAX;
+    let attribute = sys::CUmemPool_attribute_enum::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+    // SAFETY: this attribute of a pool is a u64, which is read during the call.
+    unsafe { sys::cuMemPoolSetAttribute(pool, attribute, (&raw mut all).cast()) }.result()
+}
+
+fn failed(action: &'static str, what: impl ToString) -> impl FnOnce(DriverError) -> Error {
+    move |e| Error::Gpu { action, what: what.to_string(), reason: format!("{e:?}") }
+}
+
+/// Bytes in a GPU's memory.
+pub(crate) struct GpuMemory {
+    /// As [`crate::Device::Cuda`], to lend it.
+    pub device: crate::Device,
+    gpu: Gpu,
+    slice: CudaSlice<u8>,
+    bytes: usize,
+}
+
+impl GpuMemory {
+    /// Memory with anything in it.
+    pub fn new(gpu: &Gpu, bytes: usize) -> Result<Self> {
+        // SAFETY: the bytes are undefined until a kernel or a copy on the same stream has written them, as callers must.
+        let slice = unsafe { gpu.stream().alloc::<u8>(bytes.max(1)) };
+        let slice = slice.map_err(failed("allocate on a GPU (bytes)", bytes))?;
+        Ok(Self { device: crate::Device::Cuda(gpu.clone()), gpu: gpu.clone(), slice, bytes })
+    }
+
+    /// Sets every byte to zero.
+    pub fn clear(&mut self) -> Result<()> {
+        self.gpu.stream().memset_zeros(&mut self.slice).map_err(failed("clear memory of GPU", self.gpu.ordinal()))
+    }
+
+    /// Copies all of `from`, which is as long.
+    pub fn write(&mut self, from: &[u8]) -> Result<()> {
+        if from.is_empty() {
+            return Ok(());
+        }
+        self.gpu.stream().memcpy_htod(from, &mut self.slice).map_err(failed("copy to GPU", self.gpu.ordinal()))
+    }
+
+    /// All bytes, after everything before has been done.
+    pub fn read(&self) -> Result<Vec<u8>> {
+        if self.bytes == 0 {
+            return Ok(vec![]);
+        }
+        let mut to = self.gpu.stream().clone_dtoh(&self.slice).map_err(failed("copy from GPU", self.gpu.ordinal()))?;
+        self.gpu.synchronize()?;
+        to.truncate(self.bytes);
+        Ok(to)
+    }
+
+    /// A copy in the same GPU's memory.
+    pub fn duplicate(&self) -> Result<Self> {
+        let slice = self.gpu.stream().clone_dtod(&self.slice).map_err(failed("copy within GPU", self.gpu.ordinal()))?;
+        Ok(Self { device: self.device.clone(), gpu: self.gpu.clone(), slice, bytes: self.bytes })
+    }
+
+    pub fn gpu(&self) -> &Gpu {
+        &self.gpu
+    }
+
+    /// Where it is. Good for work on the GPU's own stream: memory is freed in that stream's order.
+    pub fn pointer(&self) -> u64 {
+        self.slice.device_ptr(self.gpu.stream()).0
+    }
+
+    /// As [`pointer`](Self::pointer), to write to.
+    pub fn pointer_mut(&mut self) -> u64 {
+        self.slice.device_ptr_mut(self.gpu.stream()).0
+    }
+}
