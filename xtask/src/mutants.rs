@@ -106,7 +106,9 @@ fn copy_of_kernels(root: &Path, operation: &str) -> anyhow::Result<PathBuf> {
     for folder in std::fs::read_dir(root.join("kernels/src"))? {
         let folder = folder?.path();
         let name = folder.file_name().unwrap_or_default();
-        if !folder.is_dir() || (name != operation && name != "cuda") {
+        // The head's products are the linear layer's.
+        let needed = name == operation || name == "cuda" || (operation == "cross_entropy" && name == "linear");
+        if !folder.is_dir() || !needed {
             continue;
         }
         let to = copy.join(folder.file_name().unwrap_or_default());

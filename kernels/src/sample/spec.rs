@@ -5,7 +5,7 @@ use tensor::{DType, Device, Tensor};
 
 use super::philox::rounds;
 use super::{Choice, Chosen, Philox, Sampling, argmax, choose, log_softmax, penalize, sample};
-use crate::spec::{f32s, random};
+use crate::spec::{f32s, random, tensor_on};
 
 /// Draws of one distribution.
 const DRAWS: u64 = 4000;
@@ -265,6 +265,18 @@ fn the_ends_of_the_interval() {
             assert_eq!(chosen(one), [2, 2], "{device}");
         }
         assert_eq!(chosen(Sampling { top_k: 2, ..warm }), [2, 4], "{device}");
+    }
+}
+
+/// A number on the border between two tokens belongs to the latter.
+#[test]
+fn borders_between_tokens() {
+    let settings = Sampling { temperature: 1.0, ..Sampling::default() };
+    for device in devices() {
+        let there = tensor_on(device, DType::F32, &[1, 64], &[2.5; 64]);
+        let choices: Vec<_> = (0..64).map(|i| Choice { row: 0, seen: &[], uniform: f64::from(i) / 64.0 }).collect();
+        let chosen = tokens(&choose(&there, 64, &settings, &choices).unwrap());
+        assert_eq!(chosen, (0..64).collect::<Vec<_>>(), "{device}");
     }
 }
 
