@@ -12,11 +12,11 @@ struct Sequences {
     Sequence all[SEQUENCES];
 };
 
-const u32 SPLIT = 256, THREADS = 128, MOST = 128;
+const u32 SPLIT = 256, THREADS = 256, MOST = 128;
 // Loads that are under way together.
 const u32 AT_ONCE = 4;
 
-// The keys of a block, at most SPLIT; four warps, eight lanes to a key. Then every column is summed by several threads.
+// The keys of a block, at most SPLIT; eight lanes to a key. Then every column is summed by several threads.
 template <u32 N, class T>
 DEVICE void decode(T *out, float *parts, const T *qkv, const float *slopes, const Sequence &sequence, u32 heads, u32 d,
                    float scale) {
@@ -136,7 +136,7 @@ DEVICE void append(const T *qkv, const Sequence &sequence, u32 heads, u32 d) {
 }
 
 #define ENTRIES(NAME, T)                                                                                                 \
-    KERNEL(128) attention_decode_##NAME(T *out, float *parts, const T *qkv, const float *slopes, Sequences sequences,    \
+    KERNEL(256) attention_decode_##NAME(T *out, float *parts, const T *qkv, const float *slopes, Sequences sequences,    \
                                         u32 heads, u32 d, float scale) {                                                 \
         const Sequence &sequence = sequences.all[blockIdx.z];                                                            \
         if (blockIdx.y * SPLIT >= sequence.count) return;                                                                \

@@ -13,6 +13,8 @@ pub struct KvCache {
     layers: Vec<Layer>,
     heads: usize,
     head_dim: usize,
+    /// On a GPU, the heads' slopes, so that no token brings them along.
+    slopes: Option<Tensor>,
 }
 
 /// Keys and values [h, capacity, d], of which the first `count` of each head are filled; or, on a GPU, both together,
@@ -29,7 +31,7 @@ struct Layer {
 impl KvCache {
     /// A cache of no tokens for a model of `layers` layers and `heads` heads of `head_dim` elements.
     pub fn new(layers: usize, heads: usize, head_dim: usize) -> Self {
-        Self { layers: vec![Layer::default(); layers], heads, head_dim }
+        Self { layers: vec![Layer::default(); layers], heads, head_dim, slopes: None }
     }
 
     /// The number of tokens that every layer holds.
@@ -73,6 +75,11 @@ impl KvCache {
         self.layers[layer].gpu.as_mut()
     }
 
+    /// The heads' slopes on the GPU that has the tokens.
+    pub(super) fn slopes(&self) -> Option<&Tensor> {
+        self.slopes.as_ref()
+    }
+
     /// Says that `more` tokens have been written behind the others.
     pub(super) fn add(&mut self, layer: usize, more: usize) {
         self.layers[layer].count += more;
@@ -83,6 +90,9 @@ impl KvCache {
         let (heads, head_dim) = (self.heads, self.head_dim);
         let layer = &mut self.layers[layer];
         let Some(capacity) = layer.grown(more) else { return Ok(()) };
+        if self.slopes.as_ref().is_none_or(|slopes| slopes.gpu_pointer(gpu).is_err()) {
+            self.slopes = Some(cuda::slopes_on(gpu, heads)?);
+        }
         // Whole multiples of 16 bytes, whatever the head.
         let capacity = capacity.next_multiple_of(16);
         let mut grown = Tensor::undefined(gpu, &[capacity, heads, 2, head_dim], dtype).map_err(of(OP))?;

@@ -136,7 +136,7 @@ impl Plan {
             Work::After => std::cmp::Reverse(end - row),
         });
         let mut words = tiles.iter().flatten().map(|&x| narrow(x)).collect::<Result<Vec<u32>>>()?;
-        words.extend(binary_slopes(sizes).map(f32::to_bits));
+        words.extend(binary_slopes(sizes.heads));
         Ok(Self { tiles: on(gpu, &words)?, blocks: tiles.len() * sizes.heads })
     }
 }
@@ -280,8 +280,8 @@ pub(super) fn decode(gpu: &Gpu, qkv: &Tensor, sizes: &Sizes, caches: &[&KvCache]
     let &Sizes { t, heads, d } = sizes;
     Kernels::of(qkv, sizes)?; // for its checks
     let mut out = undefined(gpu, &[t, sizes.c()], qkv.dtype())?;
-    let slopes: Vec<u32> = binary_slopes(sizes).map(f32::to_bits).collect();
-    let slopes = on(gpu, &slopes)?;
+    // Every cache that has tokens has them, and all are the same.
+    let Some(slopes) = caches.first().and_then(|cache| cache.slopes()) else { return Ok(out) };
     for (i, caches) in caches.chunks(SEQUENCES).enumerate() {
         let mut table = Table::default();
         let mut longest = 0;
@@ -297,13 +297,13 @@ pub(super) fn decode(gpu: &Gpu, qkv: &Tensor, sizes: &Sizes, caches: &[&KvCache]
             Arg::Out(&mut out),
             Arg::Out(&mut parts),
             Arg::In(qkv),
-            Arg::In(&slopes),
+            Arg::In(slopes),
             Arg::Words(&table.words),
             Arg::Size(heads),
             Arg::Size(d),
             Arg::F32(binary_scale(d)),
         ];
-        let grid = Grid { blocks: [heads, splits, table.len()], ..Grid::new(0, 128) };
+        let grid = Grid { blocks: [heads, splits, table.len()], ..Grid::new(0, 256) };
         launch(gpu, &DECODE, &format!("attention_decode_{}", qkv.dtype()), grid, &mut args)?;
         if splits > 1 {
             let mut args = [
@@ -352,8 +352,13 @@ fn binary_scale(d: usize) -> f32 {
     (LOG2_E / (d as f64).sqrt()) as f32
 }
 
-fn binary_slopes(sizes: &Sizes) -> impl Iterator<Item = f32> {
-    slopes(sizes.heads).into_iter().map(|slope| (f64::from(slope) * LOG2_E) as f32)
+fn binary_slopes(heads: usize) -> impl Iterator<Item = u32> {
+    slopes(heads).into_iter().map(|slope| ((f64::from(slope) * LOG2_E) as f32).to_bits())
+}
+
+/// The bits of [`binary_slopes`] on a GPU.
+pub(super) fn slopes_on(gpu: &Gpu, heads: usize) -> Result<Tensor> {
+    on(gpu, &binary_slopes(heads).collect::<Vec<_>>())
 }
 
 fn narrow(x: usize) -> Result<u32> {

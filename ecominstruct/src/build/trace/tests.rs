@@ -129,6 +129,11 @@ fn every_instruction_is_made_again_word_for_word() {
         assert!(story.holds && story.text.contains("on the held-out side\nheld-out set "), "{}", story.text);
         assert_eq!(story.text.matches("word for word").count(), 2, "{}", story.text);
     }
+    fs::remove_dir_all(data.join("heldout")).unwrap();
+    assert!(trace(&recipe, &data, &train[0]).unwrap().holds);
+    fs::remove_file(data.join("train.jsonl")).unwrap();
+    let error = trace(&recipe, &data, &train[0]).unwrap_err().to_string();
+    assert!(error.contains("train.jsonl: "), "{error}");
 }
 
 #[test]
