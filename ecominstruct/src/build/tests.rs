@@ -73,6 +73,21 @@ fn the_smaller_language_gets_its_share_and_is_not_thinned() {
 }
 
 #[test]
+fn a_scarce_paradigm_gives_nothing_up_for_the_languages() {
+    let all = |share: Option<f64>| {
+        let mut units: Vec<Unit> = (0..8).map(|i| unit("F12", i, Lang::En, &[("0", 400), ("1", 400)])).collect();
+        units.push(unit("F09", 8, Lang::En, &[("", 700)]));
+        units.extend((9..12).map(|i| unit("F12", i, Lang::Zh, &[("0", 400), ("1", 400)])));
+        let paradigm = share.map(|share| ("GEN".to_owned(), share)).into_iter().collect();
+        let recipe = Recipe { shares: Shares { language: 0.45, paradigm, ..free().shares }, ..free() };
+        balance(&mut units, 12, &recipe);
+        units[8].quota()
+    };
+    assert_eq!(all(Some(0.5)), 700);
+    assert!(all(None) < 500, "{}: English has too much", all(None));
+}
+
+#[test]
 fn no_source_takes_more_than_its_share_where_the_others_reach() {
     let mut units: Vec<Unit> = (0..9).map(|_| unit("F09", 0, Lang::En, &[("", 800)])).collect();
     units.extend((1..10).map(|i| unit("F09", i, Lang::En, &[("", 800)])));

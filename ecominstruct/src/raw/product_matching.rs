@@ -79,7 +79,26 @@ fn is_model(value: &str, brand: Option<&str>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::is_model;
     use crate::raw::tests::{bad, products};
+
+    #[test]
+    fn a_model_number_is_one_word_with_a_digit() {
+        for (value, brand, model) in [
+            ("dcr5018", Some("sony"), true),
+            ("dcr5018", None, true),
+            ("dcr5018", Some(""), true),
+            ("red 5018", None, false),
+            ("standard", None, false),
+            ("sony5018", Some("sony"), false),
+        ] {
+            assert_eq!(is_model(value, brand), model, "{value} {brand:?}");
+        }
+        let text = "COL title VAL oak lamp standard COL modelno VAL standard\tCOL title VAL oak lamp k9 COL modelno VAL k9\t1\n";
+        let (found, _) = products(super::read, "product_matching_er/walmart_amazon/train.txt", text);
+        let spans: Vec<bool> = found.iter().map(|p| p.attributes[0].span.is_some()).collect();
+        assert_eq!(spans, [false, true]);
+    }
 
     #[test]
     fn a_line_gives_two_listings_and_one_judgement() {

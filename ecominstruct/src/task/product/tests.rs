@@ -575,3 +575,80 @@ fn like_names_of_one_cut_are_not_set_against_each_other() {
         assert_eq!(facts::is_similar(a, b), alike, "{a} {b}");
     }
 }
+
+/// What a task makes of a block of its own.
+fn made_of(block: &Block, id: &str) -> Vec<(usize, Draft)> {
+    drafts(TASKS.iter().find(|t| t.id == id).unwrap(), block)
+}
+
+#[test]
+fn among_few_categories_a_title_names_its_own_and_no_other() {
+    let block = |titles: [&str; 4]| {
+        let mut block = Block::new("few", Split::Train, Lang::En);
+        let leaves = ["kettles", "spades", "lamps", "chairs"];
+        for n in 0..40 {
+            let title = format!("{} {} {}", BRANDED[n / 4], titles[n % 4], n / 4);
+            let category = vec![leaves[n % 4].into()];
+            block.push(Record::Product(Product {
+                meta: meta("few", n, Lang::En),
+                title,
+                category,
+                ..Product::default()
+            }));
+        }
+        block
+    };
+    assert!(!made_of(&block(["kettle", "spade", "lamp", "chair"]), "A29").is_empty());
+    // Nothing tells a pot's category; a lamp chair is either.
+    let pots = made_of(&block(["pot", "spade", "lamp", "chair"]), "A29");
+    assert!(!pots.is_empty() && pots.iter().all(|(_, d)| !words(d)[0].contains("pot")), "{pots:?}");
+    for (_, draft) in made_of(&block(["kettle", "spade", "lamp", "lamp chair"]), "A29") {
+        assert!(draft.candidates.iter().all(|c| !c.contains("lamp chair")), "{draft:?}");
+    }
+}
+
+const BRANDED: [&str; 10] = ["ostra", "velm", "kerrin", "tolva", "junip", "marlo", "sola", "brint", "fenn", "quill"];
+
+#[test]
+fn a_sheet_with_a_second_value_is_not_called_consistent() {
+    let mut block = catalogue();
+    // Every fourth product has two colours, of which its title states one.
+    for product in block.products.iter_mut().step_by(4) {
+        product.attributes.push(Attribute { name: "color".into(), value: "scarlet".into(), span: None });
+    }
+    for id in ["F06", "A18"] {
+        let all = made_of(&block, id);
+        assert!(all.iter().any(|(_, d)| says_yes(d)), "{id}");
+        for (_, draft) in all.iter().filter(|(_, d)| says_yes(d)) {
+            assert!(!part(draft, "attributes").contains("scarlet"), "{draft:?}");
+        }
+    }
+}
+
+#[test]
+fn several_at_once_are_no_wrong_value() {
+    let mut block = catalogue();
+    let is_color = |a: &&mut Attribute| a.name == "color";
+    for product in &mut block.products[36..] {
+        product.attributes.iter_mut().filter(is_color).for_each(|a| a.value = "Multicolor".into());
+    }
+    let all = made_of(&block, "A19");
+    assert!(!all.is_empty() && all.iter().all(|(_, d)| !words(d)[0].contains("Multi")), "{all:?}");
+}
+
+#[test]
+fn a_brand_is_no_other_value_and_no_line_of_products() {
+    let ask = |brand: &str| {
+        let mut block = catalogue();
+        let first = block.products.iter_mut().find(|p| p.brand.is_some()).unwrap();
+        first.title = format!("{brand} desk lamp 10W");
+        first.attributes.clear();
+        first.brand = Some(brand.into());
+        let at = block.products.iter().position(|p| p.title.starts_with(brand)).unwrap();
+        made_of(&block, "F11").into_iter().any(|(i, _)| i == at)
+    };
+    // A new brand; a material; a brand of the block with a line of its products.
+    for (brand, asked) in [("Brint", true), ("oak", false), ("Velm Dream", false)] {
+        assert_eq!(ask(brand), asked, "{brand}");
+    }
+}

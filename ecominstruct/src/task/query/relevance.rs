@@ -93,12 +93,13 @@ pub(super) fn write_query(block: &Block, at: usize, rng: &mut SplitMix) -> Optio
     Some(Draft::new("title", title(block, product)?, answer).others(product_id(block, product)))
 }
 
-/// Whether a title has half of the words of a query, and of these its numbers and its last word, which is mostly the thing.
+/// Whether a title has half of the words of a query, and of these its numbers and, by itself, its last word, which is mostly
+/// the thing.
 pub(super) fn names(asked: &[String], title: &[String]) -> bool {
     let has = covered(asked, title);
-    let must = |(i, word): (usize, &String)| i + 1 == asked.len() || word.contains(char::is_numeric);
-    let all = asked.iter().enumerate().zip(&has).all(|(word, &has)| has || !must(word));
-    all && 2 * has.iter().filter(|&&h| h).count() >= asked.len().max(1)
+    let thing = asked.last().is_some_and(|last| covered(std::slice::from_ref(last), title) == [true]);
+    let numbers = asked.iter().zip(&has).all(|(word, &has)| has || !word.contains(char::is_numeric));
+    thing && numbers && 2 * has.iter().filter(|&&h| h).count() >= asked.len()
 }
 
 /// A62: title + four queries -> the one that it satisfies. The others have words of the title, but not all of theirs

@@ -188,7 +188,7 @@ fn telling_headline(review: &Review) -> Option<&str> {
 }
 
 /// Whether a text holds a word of complaint.
-fn complains(text: &str) -> bool {
+pub(super) fn complains(text: &str) -> bool {
     let lower = text.to_lowercase();
     COMPLAINT.iter().any(|word| lower.contains(word))
 }

@@ -426,6 +426,8 @@ fn the_unhappy_review_is_the_only_negative_one() {
         let stars = |text: &String| block.reviews.iter().find(|r| r.text == *text).unwrap().stars.unwrap();
         assert!(draft.candidates.iter().all(|c| matches!(stars(c), 1 | 2 | 5)));
     }
+    let complaints = ["这个快递不快", "东西没破", "盖子太紧", "质量一般", "做工有待提高"];
+    assert!(complaints.iter().all(|text| overall::complains(text)) && !overall::complains("做工精细，推荐"));
     let mut block = block;
     block.reviews[7].text.push_str(" However, it hums.");
     for (_, draft) in drafts(&block, "A38") {
@@ -446,6 +448,14 @@ fn happier_follows_the_stars() {
         seen.insert(wanted);
     }
     assert_eq!(seen, BTreeSet::from([0, 1, 2]));
+    // Five stars with a "but" are less than five.
+    let mut block = block;
+    block.reviews.iter_mut().filter(|r| r.stars == Some(5)).for_each(|r| r.text.push_str(" However, it hums."));
+    let text = |stars| block.reviews.iter().filter(move |r| r.stars == Some(stars)).map(|r| r.text.as_str());
+    let all = drafts(&block, "A39");
+    assert!(!all.is_empty());
+    let tied = |d: &Draft| d.input.iter().all(|part| text(5).any(|t| t == part.1));
+    assert!(all.iter().all(|(_, draft)| !tied(draft)));
 }
 
 #[test]
