@@ -22,7 +22,7 @@ use crate::task::Task;
 use crate::task::block::Block;
 use crate::wording::Paraphrases;
 
-/// The held-out side of every source that has one, without what is in the evaluation sets; all of it goes into the firewall.
+/// The held-out side of every source that has one; all of it goes into the firewall.
 pub(super) fn heldout_blocks(
     recipe: &Recipe,
     sources: &[Source],
