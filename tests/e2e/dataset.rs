@@ -165,6 +165,22 @@ fn checks_that_fail_end_with_code_2() {
 }
 
 #[test]
+fn a_skipped_task_is_left_out_of_training_alone() {
+    let dir = market();
+    let dir = dir.path();
+    let recipe = fs::read_to_string(dir.join("market.toml")).unwrap();
+    let skipping = recipe.replace("name = \"guestbook\"\n", "name = \"guestbook\"\nskip = [\"F12\"]\n");
+    assert_ne!(recipe, skipping);
+    fs::write(dir.join("market.toml"), skipping).unwrap();
+    ecom(dir, "data build market.toml --output data").ok();
+    let rows = |file: &str| json_lines(&fs::read_to_string(dir.join("data").join(file)).unwrap());
+    assert!(rows("train.jsonl").iter().all(|r| r["task"] != "F12" || r["source"] != "guestbook"));
+    assert!(rows("train.jsonl").iter().any(|r| r["source"] == "guestbook"));
+    assert!(rows("heldout/guestbook-mood.jsonl").iter().all(|r| r["task"] == "F12"));
+    ecom(dir, "data check data").ok();
+}
+
+#[test]
 fn data_is_counted_shown_and_traced() {
     let dir = market();
     let dir = dir.path();

@@ -135,7 +135,7 @@ pub struct SourceRecipe {
     pub name: String,
     /// Share of the groups that stay out of training, for held-out sets; 1 for a data set that is never trained on.
     pub heldout: f64,
-    /// Ids of tasks that are not made of it, where its annotation is too poor for them.
+    /// Ids of tasks that training does not make of it, where its annotation is too poor for them. A held-out set may.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub skip: Vec<String>,
     /// Own data: the files, relative to the recipe.
