@@ -44,12 +44,12 @@ fn decode(suite: &mut Suite, cached: usize) {
     let mut cache = KvCache::new(LAYERS, HEADS, SIZE);
     let prompt = random(&[cached, 3 * C], 1.0);
     for layer in 0..LAYERS {
-        attention::append(&prompt, &[0, cached as u32], &mut [&mut cache], layer).unwrap();
+        attention::append(&prompt, &[0, cached as u32], &mut [&mut cache], layer, None).unwrap();
     }
     let qkv = random(&[1, 3 * C], 1.0);
     let work = Work { flops: 4.0 * (cached * C) as f64, bytes: 4.0 * (2 * cached * C + 2 * C) as f64 };
     let mut layers = (0..LAYERS).cycle();
     suite.case(&format!("attention/decode/{cached}"), work, || {
-        attention::decode(&qkv, &[&cache], layers.next().unwrap()).unwrap()
+        attention::decode(&qkv, &[&cache], layers.next().unwrap(), None).unwrap()
     });
 }

@@ -1,10 +1,12 @@
 use std::collections::VecDeque;
 
 use kernels::attention::KvCache;
+use kernels::embedding::Ids;
 use kernels::sample::{self, Choice, Philox, Sampling};
 use tensor::{Device, Tensor};
 
 use crate::beam::BeamSearch;
+use crate::decode::Decoder;
 use crate::{Bloom, Error, Result};
 
 /// How the next token is chosen.
@@ -124,6 +126,7 @@ impl Bloom {
         }
         let mut waiting: VecDeque<usize> = (0..prompts.len()).collect();
         let mut running: Vec<Running> = Vec::new();
+        let mut decoder = Decoder::new(self);
         let mut take = |running: &mut Vec<Running>, mut s: Running, id: u32| {
             let mut finish = None;
             if id == settings.eos {
@@ -164,7 +167,7 @@ impl Bloom {
             }
             let last: Vec<u32> = running.iter().filter_map(|s| s.ids.last().copied()).collect();
             let mut caches: Vec<&mut KvCache> = running.iter_mut().map(|s| &mut s.cache).collect();
-            let logits = self.decode(&last, &mut caches)?;
+            let logits = decoder.step(&last, &mut caches)?;
             // Of all that a GPU computes for a token, only the token comes back.
             let chosen = settings.choose(&logits, running.iter().enumerate())?;
             let each = std::mem::take(&mut running).into_iter();
@@ -195,7 +198,8 @@ impl Bloom {
             if next.is_empty() {
                 let last: Vec<u32> = running.iter().flat_map(|s| s.search.last_tokens()).collect();
                 let mut caches: Vec<&mut KvCache> = running.iter_mut().flat_map(|s| s.caches.iter_mut()).collect();
-                let logits = self.decode(&last, &mut caches)?.to_device(&Device::Cpu)?;
+                let ids = Ids::new(self.device(), &last, v)?;
+                let logits = self.decode(&ids, &mut caches, None)?.to_device(&Device::Cpu)?;
                 let mut rest = finite(&logits)?;
                 for s in &mut running {
                     let (own, others) = rest.split_at(s.caches.len() * v);

@@ -3,6 +3,7 @@
 
 mod beam;
 mod config;
+mod decode;
 mod error;
 mod generate;
 mod model;

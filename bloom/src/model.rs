@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
 use autograd::{Linear, Norm, ParamId, Params, Tape, Var};
-use kernels::attention::{self, KvCache};
-use kernels::cross_entropy;
+use kernels::attention::{self, KvCache, Since};
+use kernels::{cross_entropy, embedding};
 use tensor::{Device, Tensor};
 
 use crate::{Config, Error, Result};
@@ -46,8 +46,8 @@ pub(crate) enum Attend<'a, 'c> {
     Packed(&'a Arc<[u32]>),
     /// Documents in one row of tokens, each starting its cache.
     Prefill(&'a Arc<[u32]>, &'a mut [&'c mut KvCache]),
-    /// One new token for each cache.
-    Decode(&'a mut [&'c mut KvCache]),
+    /// One new token for each cache, and those since the step was captured, if it is.
+    Decode(&'a mut [&'c mut KvCache], Option<&'a Since>),
 }
 
 impl Bloom {
@@ -107,14 +107,14 @@ impl Bloom {
         let attended = match attend {
             Attend::Packed(bounds) => tape.attention(&qkv, bounds, heads)?,
             Attend::Prefill(bounds, caches) => {
-                attention::append(qkv.value(), bounds, caches, layer)?;
+                attention::append(qkv.value(), bounds, caches, layer, None)?;
                 tape.attention(&qkv, bounds, heads)?
             }
-            Attend::Decode(caches) => {
+            Attend::Decode(caches, since) => {
                 let each: Vec<u32> = (0..=caches.len() as u32).collect();
-                attention::append(qkv.value(), &each, caches, layer)?;
+                attention::append(qkv.value(), &each, caches, layer, *since)?;
                 let caches: Vec<&KvCache> = caches.iter().map(|c| &**c).collect();
-                tape.input(attention::decode(qkv.value(), &caches, layer)?)
+                tape.input(attention::decode(qkv.value(), &caches, layer, *since)?)
             }
         };
         let attended = tape.linear(&attended, block.dense)?;
@@ -194,13 +194,18 @@ impl Bloom {
         self.head(&self.finish(&mut tape, &x, &last)?)
     }
 
-    /// Reads one more token of each sequence; returns the logits after it: `[b, v]`.
-    pub(crate) fn decode(&self, ids: &[u32], caches: &mut [&mut KvCache]) -> Result<Tensor> {
-        let ids: Arc<[u32]> = ids.into();
+    /// Reads one more token of each sequence; returns the logits after it: `[b, v]`. `since` is for a step that is captured.
+    pub(crate) fn decode(
+        &self,
+        ids: &embedding::Ids,
+        caches: &mut [&mut KvCache],
+        since: Option<&Since>,
+    ) -> Result<Tensor> {
         let mut tape = Tape::decode(&self.params);
-        let mut x = self.embed(&mut tape, &ids)?;
+        let x = tape.input(embedding::rows(self.params.value(self.layout.embedding), ids)?);
+        let mut x = tape.layer_norm(&x, self.layout.embedding_norm)?;
         for layer in 0..self.config.layers {
-            x = self.block(&mut tape, layer, &x, &mut Attend::Decode(caches))?;
+            x = self.block(&mut tape, layer, &x, &mut Attend::Decode(caches, since))?;
         }
         let x = tape.layer_norm(&x, self.layout.final_norm)?;
         self.head(&x)

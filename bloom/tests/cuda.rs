@@ -8,8 +8,8 @@
 
 use autograd::Settings;
 use bloom::{Batch, Bloom, Config, Decoding, Dtype, Generation, Recompute, Trainer};
-use kernels::sample::Philox;
-use tensor::{DType, Device, Tensor};
+use kernels::sample::{Philox, Sampling};
+use tensor::{DType, Device, Gpu, Tensor, UseOf};
 
 const STEPS: usize = 10;
 const VOCAB: usize = 97;
@@ -206,14 +206,16 @@ fn training_goes_on_on_the_other_device() {
     }
 }
 
-#[test]
-fn greedy_generation_on_gpus_is_that_of_the_cpu() {
-    // Trained, so that it is sure of what comes next.
+/// A model that is sure of what comes next, since it was trained, and prompts that it goes on with.
+fn trained() -> (Bloom, Vec<Vec<u32>>) {
     let (_, trainer) = train(model(), Recompute::Keep, &Device::Cpu, DType::F32);
-    let model = trainer.into_model();
     let b = batch(1);
-    let prompts: Vec<Vec<u32>> = b.bounds.windows(2).map(|w| b.ids[w[0] as usize..w[1] as usize].to_vec()).collect();
-    let settings = Generation {
+    let prompts = b.bounds.windows(2).map(|w| b.ids[w[0] as usize..w[1] as usize].to_vec()).collect();
+    (trainer.into_model(), prompts)
+}
+
+fn greedy() -> Generation {
+    Generation {
         decoding: Decoding::Greedy,
         answers: 1,
         max_new_tokens: 8,
@@ -223,13 +225,63 @@ fn greedy_generation_on_gpus_is_that_of_the_cpu() {
         seed: 0,
         first: 0,
         batch: 3,
-    };
-    let ids = |m: &Bloom| -> Vec<Vec<u32>> {
-        m.generate(&prompts, &settings, &mut |_, _, _| true).unwrap().into_iter().map(|mut c| c.remove(0).ids).collect()
-    };
-    let right = ids(&model);
-    for device in simulator::gpus().iter().step_by(2) {
+    }
+}
+
+fn answers(model: &Bloom, prompts: &[Vec<u32>], settings: &Generation) -> Vec<Vec<Vec<u32>>> {
+    let answers = model.generate(prompts, settings, &mut |_, _, _| true).unwrap();
+    answers.into_iter().map(|each| each.into_iter().map(|answer| answer.ids).collect()).collect()
+}
+
+/// A GPU that no other test asks for anything, which would be captured too.
+fn own(ordinal: usize, use_of: UseOf) -> Device {
+    Device::Cuda(Gpu::open_to_use(ordinal, use_of).unwrap())
+}
+
+#[test]
+fn greedy_generation_on_gpus_is_that_of_the_cpu() {
+    let (model, prompts) = trained();
+    let right = answers(&model, &prompts, &greedy());
+    for i in (0..simulator::gpus().len()).step_by(2) {
+        let device = own(i, UseOf::default());
         // In f32: the sums' order is all that differs.
-        assert_eq!(ids(&model.clone().to_device(device).unwrap()), right, "{device}");
+        let launched = simulator::graphs_launched();
+        assert_eq!(answers(&model.clone().to_device(&device).unwrap(), &prompts, &greedy()), right, "{device}");
+        assert!(launched.is_none() || launched < simulator::graphs_launched(), "its steps are captured");
+    }
+}
+
+/// Caches outgrow their memory (16 tokens at first, then 32 …) and answers end one after the other, so that steps are captured
+/// several times.
+#[test]
+fn captured_steps_give_the_same_tokens() {
+    let (model, prompts) = trained();
+    let Some(last) = simulator::gpus().len().checked_sub(1) else { return };
+    let [captures, plain] = [true, false].map(|graphs| own(last, UseOf { graphs }));
+    let sampling = Sampling { temperature: 0.9, top_p: 0.9, ..Sampling::default() };
+    for settings in [
+        Generation { max_new_tokens: 40, eos: VOCAB as u32, ..greedy() },
+        Generation { max_new_tokens: 20, repetition_penalty: 1.2, ..greedy() },
+        Generation { decoding: Decoding::Sample(sampling), answers: 2, max_new_tokens: 20, batch: 8, ..greedy() },
+    ] {
+        for matrices in [DType::F32, DType::BF16] {
+            let on = |device: &Device| {
+                let folder = tempfile::tempdir().unwrap();
+                model.save(folder.path()).unwrap();
+                let dtype = if matrices == DType::F32 { Dtype::F32 } else { Dtype::Bf16 };
+                let launched = simulator::graphs_launched();
+                let answers = answers(
+                    &Bloom::load(folder.path(), dtype).unwrap().to_device(device).unwrap(),
+                    &prompts,
+                    &settings,
+                );
+                (answers, simulator::graphs_launched().zip(launched).map(|(after, before)| after - before))
+            };
+            let ((captured, graphs), (plain, _)) = (on(&captures), on(&plain));
+            assert_eq!(captured, plain, "{settings:?}, {matrices}");
+            assert_ne!(graphs, Some(0));
+            let lengths: Vec<usize> = plain.iter().flatten().map(Vec::len).collect();
+            eprintln!("{matrices}: answers of {lengths:?} tokens, graphs launched: {graphs:?}");
+        }
     }
 }

@@ -3,7 +3,7 @@
 use anyhow::Context;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
-use tensor::{Device, Gpu};
+use tensor::{Device, Gpu, UseOf};
 
 use crate::memory;
 
@@ -29,9 +29,14 @@ impl DeviceChoice {
         match self {
             Self::Cpu => Ok(Device::Cpu),
             Self::Auto if Gpu::count() == 0 => Ok(Device::Cpu),
-            Self::Cuda | Self::Auto => Ok(Device::Cuda(Gpu::open(0).context("--device")?)),
+            Self::Cuda | Self::Auto => Ok(Device::Cuda(Gpu::open_to_use(0, use_of()).context("--device")?)),
         }
     }
+}
+
+/// What of a GPU is used, as the environment says: `ECOM_GRAPHS=0` launches each kernel by itself.
+pub fn use_of() -> UseOf {
+    UseOf { graphs: std::env::var_os("ECOM_GRAPHS").is_none_or(|value| value != "0") }
 }
 
 /// Bytes that this process may still take where it computes; `None` where the system does not say.

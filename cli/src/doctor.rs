@@ -120,7 +120,7 @@ pub fn run(_: &DoctorArgs) -> anyhow::Result<u8> {
     if !fine {
         return Ok(failure::NO_GPU);
     }
-    let device = Device::Cuda(Gpu::open(0)?);
+    let device = Device::Cuda(Gpu::open_to_use(0, device::use_of())?);
     for check in &CHECKS {
         let verdict = match compare(check, &device) {
             Ok((error, allowed)) if error <= allowed => {

@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::sync::{Arc, OnceLock};
 
-use cudarc::driver::{CudaContext, CudaSlice, CudaStream, DevicePtr, DevicePtrMut, DriverError, sys};
+use cudarc::driver::{CudaContext, CudaGraph, CudaSlice, CudaStream, DevicePtr, DevicePtrMut, DriverError, sys};
 
 use crate::{Error, Result};
 
@@ -14,7 +14,21 @@ pub struct Gpu(Arc<Opened>);
 struct Opened {
     stream: Arc<CudaStream>,
     ordinal: usize,
+    use_of: UseOf,
     attached: OnceLock<Box<dyn Any + Send + Sync>>,
+}
+
+/// What of a GPU is used, where it is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UseOf {
+    /// Graphs: what is launched again and again is put down once, see [`Gpu::capture`].
+    pub graphs: bool,
+}
+
+impl Default for UseOf {
+    fn default() -> Self {
+        Self { graphs: true }
+    }
 }
 
 impl Gpu {
@@ -44,6 +58,14 @@ impl Gpu {
     /// # Errors
     /// No such GPU, or what the driver says.
     pub fn open(ordinal: usize) -> Result<Self> {
+        Self::open_to_use(ordinal, UseOf::default())
+    }
+
+    /// As [`open`](Self::open), to use of it what is said.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_to_use(ordinal: usize, use_of: UseOf) -> Result<Self> {
         let count = Self::count();
         if ordinal >= count {
             let reason = if count == 0 { "no CUDA driver, or no GPU".into() } else { format!("there are {count}") };
@@ -61,7 +83,7 @@ impl Gpu {
             Ok(stream)
         };
         let stream = open().map_err(failed("open GPU", ordinal))?;
-        Ok(Self(Arc::new(Opened { stream, ordinal, attached: OnceLock::new() })))
+        Ok(Self(Arc::new(Opened { stream, ordinal, use_of, attached: OnceLock::new() })))
     }
 
     /// Its number.
@@ -101,6 +123,47 @@ impl Gpu {
         self.stream().synchronize().map_err(failed("synchronize GPU", self.ordinal()))
     }
 
+    /// Whether work can be captured: graphs may be used, and memory is allocated in the order of the stream.
+    pub fn captures(&self) -> bool {
+        self.0.use_of.graphs && self.context().has_async_alloc()
+    }
+
+    /// Puts down what `work` asks of the stream, and then does it, once. Tensors that `work` makes and drops are there while
+    /// the graph is launched; those that it returns, from a launch to the next, at the same place. It must not wait for the GPU, copy
+    /// from or to main memory, or drop tensors of others; no other thread may ask anything of this GPU meanwhile. Tensors that it
+    /// reads or writes must live as long as the graph.
+    ///
+    /// # Errors
+    /// That of `work`, or what the driver says: that it cannot capture this, for one.
+    pub fn capture<T, E: From<Error>>(
+        &self,
+        work: impl FnOnce() -> std::result::Result<T, E>,
+    ) -> std::result::Result<(T, Graph), E> {
+        let fail = failed("capture the work of GPU", self.ordinal());
+        let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+        let again = sys::CUgraphInstantiate_flags::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH;
+        if let Err(e) = self.stream().begin_capture(mode) {
+            return Err(fail(e).into());
+        }
+        let made = work();
+        // An error of a tensor that was dropped: it would be told instead of ending the capture.
+        let dropped = self.context().check_err();
+        let graph = self.stream().end_capture(again);
+        let both = made.and_then(|made| {
+            let graph = dropped.and(graph).and_then(|graph| {
+                let graph = graph.ok_or(DriverError(sys::CUresult::CUDA_ERROR_STREAM_CAPTURE_INVALIDATED))?;
+                graph.launch()?;
+                Ok(graph)
+            });
+            Ok((made, Graph { graph: graph.map_err(fail)?, gpu: self.clone() }))
+        });
+        if both.is_err() {
+            // What was dropped had never been there to be freed, which cudarc would tell of at the next call.
+            let _ = self.context().check_err();
+        }
+        both
+    }
+
     /// The stream on which everything happens.
     pub fn stream(&self) -> &Arc<CudaStream> {
         &self.0.stream
@@ -113,6 +176,22 @@ impl Gpu {
 
     fn context(&self) -> &Arc<CudaContext> {
         self.0.stream.context()
+    }
+}
+
+/// Work that is launched as often as wanted, see [`Gpu::capture`].
+pub struct Graph {
+    graph: CudaGraph,
+    gpu: Gpu,
+}
+
+impl Graph {
+    /// Puts all of the work on the stream.
+    ///
+    /// # Errors
+    /// What the driver says.
+    pub fn launch(&self) -> Result<()> {
+        self.graph.launch().map_err(failed("launch a graph on GPU", self.gpu.ordinal()))
     }
 }
 

@@ -11,7 +11,7 @@ mod tensor;
 
 pub use dtype::{DType, Element};
 pub use error::{Error, Result};
-pub use gpu::Gpu;
+pub use gpu::{Gpu, Graph, UseOf};
 pub use shape::Shape;
 pub use tensor::{Device, Tensor};
 

@@ -171,6 +171,27 @@ impl Tensor {
         Ok(())
     }
 
+    /// Replaces all numbers, in the same memory unless it is shared or mapped.
+    ///
+    /// # Errors
+    /// Another dtype than `T`, another number of elements, or what a GPU says.
+    pub fn write<T: Element>(&mut self, values: &[T]) -> Result<()> {
+        if T::DTYPE != self.dtype {
+            return Err(Error::DType { wanted: T::DTYPE, found: self.dtype });
+        }
+        if values.len() != self.elements() {
+            return Err(Error::Shape { wanted: format!("{} elements", values.len()), found: self.shape().to_vec() });
+        }
+        if let Memory::Gpu(shared) = &mut self.memory {
+            if Arc::get_mut(shared).is_none() {
+                *shared = Arc::new(GpuMemory::new(&shared.gpu().clone(), values.len() * T::DTYPE.size())?);
+            }
+            return Arc::get_mut(shared).map_or(Ok(()), |memory| memory.write(bytemuck::cast_slice(values)));
+        }
+        self.values_mut::<T>()?.copy_from_slice(values);
+        Ok(())
+    }
+
     /// The size in bytes.
     pub fn size(&self) -> usize {
         self.elements() * self.dtype.size()

@@ -88,6 +88,8 @@ void check_free(void *at, size_t bytes) {
     release(reinterpret_cast<char *>(all.cells + all.grain(at)), bytes / GRAIN * sizeof(Cell));
 }
 
+void check_fresh(void *at, size_t bytes) { set(global(), at, bytes, FRESH); }
+
 void check_written(void *at, size_t bytes) { set(global(), at, bytes, WRITTEN); }
 
 void check_copied(void *to, const void *from, size_t bytes) {
@@ -301,6 +303,7 @@ namespace sim {
 
 void *check_new(size_t) { return nullptr; }
 void check_free(void *, size_t) {}
+void check_fresh(void *, size_t) {}
 void check_written(void *, size_t) {}
 void check_copied(void *, const void *, size_t) {}
 bool check_readable(const void *, size_t) { return true; }

@@ -19,6 +19,8 @@ const bool CHECKED = false;
 // Global memory of `bytes`, far from any other, in which nothing is written; null where there is no more.
 void *check_new(size_t bytes);
 void check_free(void *at, size_t bytes);
+// Memory that was freed is there again, with nothing written in it.
+void check_fresh(void *at, size_t bytes);
 // From outside a kernel: written, copied, and whether all of it may be read.
 void check_written(void *at, size_t bytes);
 void check_copied(void *to, const void *from, size_t bytes);

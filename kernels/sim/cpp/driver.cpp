@@ -1,144 +1,20 @@
 // The part of the CUDA driver that `ecom` calls (names and meanings as in NVIDIA's CUDA driver API), over the simulator.
 // There are five devices, one for each schedule. Everything is done before a call returns. What goes wrong in a kernel is
 // printed, and the call gives an error as a GPU would, though at once.
-#include <cstdio>
-#include <cstdlib>
-#include <cstring>
-#include <map>
-#include <mutex>
-#include <set>
-
-#include "checker.hpp"
-#include "simulator.hpp"
-
-#define API extern "C" __attribute__((visibility("default"))) int
-
-typedef unsigned long long Pointer;
-
-enum Result {
-    SUCCESS = 0,
-    INVALID_VALUE = 1,
-    OUT_OF_MEMORY = 2,
-    INVALID_DEVICE = 101,
-    INVALID_IMAGE = 200,
-    INVALID_CONTEXT = 201,
-    INVALID_PTX = 218,
-    NOT_FOUND = 500,
-    ILLEGAL_ADDRESS = 700,
-    LAUNCH_OUT_OF_RESOURCES = 701,
-    LAUNCH_FAILED = 719,
-    NOT_SUPPORTED = 801,
-};
+#include "driver.hpp"
 
 static thread_local std::string complaint;
-static int complain(Result result, const std::string &what) {
+int complain(Result result, const std::string &what) {
     complaint = what;
     fprintf(stderr, "simulated GPU: %s\n", what.c_str());
     return result;
 }
 
-// ---- Memory: poisoned with NaN, between guards that only a fault writes to.
+Device devices[sim::SCHEDULES];
+thread_local Device *current = nullptr;
 
-static const size_t MEMORY = size_t(16) << 30, GUARD = 256;
-using sim::guard;
-
-class Memory {
-  public:
-    int allocate(Pointer *pointer, size_t bytes) {
-        if (bytes == 0) return INVALID_VALUE;
-        std::lock_guard<std::mutex> lock(mutex);
-        if (used + bytes > MEMORY) return OUT_OF_MEMORY;
-        if (sim::CHECKED) {
-            void *at = sim::check_new(bytes);
-            if (!at) return OUT_OF_MEMORY;
-            memset(at, 0xFF, bytes);
-            *pointer = reinterpret_cast<Pointer>(at);
-            sizes[*pointer] = bytes;
-            used += bytes;
-            return SUCCESS;
-        }
-        size_t whole = (bytes + 2 * GUARD + 255) / 256 * 256;
-        auto *at = static_cast<unsigned char *>(aligned_alloc(256, whole));
-        if (!at) return OUT_OF_MEMORY;
-        for (size_t i = 0; i < GUARD; i++) at[i] = at[GUARD + bytes + i] = guard(i);
-        memset(at + GUARD, 0xFF, bytes);
-        *pointer = reinterpret_cast<Pointer>(at + GUARD);
-        sizes[*pointer] = bytes;
-        used += bytes;
-        return SUCCESS;
-    }
-
-    int release(Pointer pointer) {
-        std::lock_guard<std::mutex> lock(mutex);
-        auto found = sizes.find(pointer);
-        if (found == sizes.end()) return complain(INVALID_VALUE, "memory is freed that was not allocated");
-        std::string fault;
-        if (sim::CHECKED) {
-            sim::check_free(reinterpret_cast<void *>(pointer), found->second);
-        } else {
-            fault = broken(found->first, found->second);
-            auto *at = reinterpret_cast<unsigned char *>(pointer) - GUARD;
-            memset(at, 0xFF, found->second + 2 * GUARD);
-            free(at);
-        }
-        used -= found->second;
-        sizes.erase(found);
-        return fault.empty() ? SUCCESS : complain(ILLEGAL_ADDRESS, fault);
-    }
-
-    // Whether these bytes lie within one allocation.
-    bool holds(Pointer pointer, size_t bytes) {
-        std::lock_guard<std::mutex> lock(mutex);
-        auto next = sizes.upper_bound(pointer);
-        if (next == sizes.begin()) return false;
-        auto [at, size] = *std::prev(next);
-        return pointer - at <= size && bytes <= size - (pointer - at);
-    }
-
-    // What was written beside an allocation; it is mended, so that it is told once.
-    std::string fault() {
-        if (sim::CHECKED) return "";
-        std::lock_guard<std::mutex> lock(mutex);
-        for (const auto &[pointer, size] : sizes) {
-            std::string found = broken(pointer, size);
-            if (!found.empty()) return found;
-        }
-        return "";
-    }
-
-    size_t free_bytes() {
-        std::lock_guard<std::mutex> lock(mutex);
-        return MEMORY - used;
-    }
-
-  private:
-    static std::string broken(Pointer pointer, size_t size) {
-        auto *at = reinterpret_cast<unsigned char *>(pointer);
-        for (size_t i = 0; i < GUARD; i++) {
-            bool before = at[i - GUARD] != guard(i), after = at[size + i] != guard(i);
-            if (!before && !after) continue;
-            std::string where = before ? std::to_string(GUARD - i) + " bytes before the start"
-                                       : std::to_string(i) + " bytes past the end";
-            for (size_t j = 0; j < GUARD; j++) at[j - GUARD] = at[size + j] = guard(j);
-            return "written " + where + " of global memory of " + std::to_string(size) + " bytes";
-        }
-        return "";
-    }
-
-    std::mutex mutex;
-    std::map<Pointer, size_t> sizes;
-    size_t used = 0;
-};
-
-struct Device {
-    Memory memory;
-    uint64_t launches = 0;
-};
-static Device devices[sim::SCHEDULES];
-static thread_local Device *current = nullptr;
-
-static sim::Schedule schedule(int device) {
-    return sim::CHECKED ? sim::Schedule::Random : static_cast<sim::Schedule>(device);
+static sim::Schedule schedule(const Device *device) {
+    return sim::CHECKED ? sim::Schedule::Random : static_cast<sim::Schedule>(device - devices);
 }
 
 // ---- Devices and contexts; a context is its device.
@@ -160,7 +36,7 @@ API cuDeviceGet(int *device, int ordinal) {
     return SUCCESS;
 }
 API cuDeviceGetName(char *text, int length, int device) {
-    snprintf(text, static_cast<size_t>(length), "simulated GPU, %s", sim::name(schedule(device)));
+    snprintf(text, static_cast<size_t>(length), "simulated GPU, %s", sim::name(schedule(&devices[device])));
     return SUCCESS;
 }
 API cuDeviceGetUuid_v2(char *uuid, int device) {
@@ -199,7 +75,7 @@ API cuCtxSetCurrent(Device *context) {
     current = context;
     return SUCCESS;
 }
-API cuCtxSynchronize() { return SUCCESS; }
+API cuCtxSynchronize() { return must_happen_now("synchronize"); }
 API cuDeviceGetDefaultMemPool(void **pool, int device) {
     *pool = &devices[device];
     return SUCCESS;
@@ -209,15 +85,16 @@ API cuMemPoolTrimTo(void *, size_t) { return SUCCESS; }
 
 // ---- Streams and events.
 
-API cuStreamCreate(void **stream, unsigned) {
-    *stream = malloc(1);
+API cuStreamCreate(Stream **stream, unsigned) {
+    if (!current) return INVALID_CONTEXT;
+    *stream = new Stream{current, nullptr, false};
     return SUCCESS;
 }
-API cuStreamDestroy_v2(void *stream) {
-    free(stream);
+API cuStreamDestroy_v2(Stream *stream) {
+    delete stream;
     return SUCCESS;
 }
-API cuStreamSynchronize(void *) { return SUCCESS; }
+API cuStreamSynchronize(Stream *) { return must_happen_now("synchronize"); }
 API cuStreamWaitEvent(void *, void *, unsigned) { return SUCCESS; }
 API cuEventCreate(void **event, unsigned) {
     *event = malloc(1);
@@ -242,16 +119,16 @@ API cuEventElapsedTime_v2(float *milliseconds, void *, void *) {
 // ---- Memory.
 
 API cuMemAlloc_v2(Pointer *pointer, size_t bytes) {
+    if (int bad = must_happen_now("allocate")) return bad;
     return current ? current->memory.allocate(pointer, bytes) : INVALID_CONTEXT;
 }
-API cuMemAllocAsync(Pointer *pointer, size_t bytes, void *) { return cuMemAlloc_v2(pointer, bytes); }
-API cuMemFree_v2(Pointer pointer) { return current ? current->memory.release(pointer) : INVALID_CONTEXT; }
-// The stream says whose memory it is, whatever context is current.
-API cuMemFreeAsync(Pointer pointer, void *) {
-    for (Device &device : devices)
-        if (device.memory.holds(pointer, 0)) return device.memory.release(pointer);
-    return complain(INVALID_VALUE, "memory is freed that was not allocated");
+API cuMemAllocAsync(Pointer *pointer, size_t bytes, Stream *stream) { return allocate(stream, pointer, bytes); }
+API cuMemFree_v2(Pointer pointer) {
+    if (int bad = must_happen_now("free")) return bad;
+    return current ? current->memory.release(pointer) : INVALID_CONTEXT;
 }
+// The stream says whose memory it is, whatever context is current.
+API cuMemFreeAsync(Pointer pointer, Stream *stream) { return release(stream, pointer); }
 API cuMemGetInfo_v2(size_t *free_bytes, size_t *total) {
     if (!current) return INVALID_CONTEXT;
     *free_bytes = current->memory.free_bytes();
@@ -267,42 +144,58 @@ API cuMemFreeHost(void *pointer) {
     return SUCCESS;
 }
 
-static int check(Pointer pointer, size_t bytes, const char *what) {
-    if (!current) return INVALID_CONTEXT;
-    if (current->memory.holds(pointer, bytes)) return SUCCESS;
+static int check(Device *device, Pointer pointer, size_t bytes, const char *what) {
+    if (!device) return INVALID_CONTEXT;
+    if (device->memory.holds(pointer, bytes)) return SUCCESS;
     return complain(INVALID_VALUE, std::string(what) + " " + std::to_string(bytes) + " bytes beyond an allocation");
 }
 
+static int copy(Device *device, Pointer to, Pointer from, size_t bytes) {
+    if (int bad = check(device, from, bytes, "copy from")) return bad;
+    if (int bad = check(device, to, bytes, "copy to")) return bad;
+    memmove(reinterpret_cast<void *>(to), reinterpret_cast<const void *>(from), bytes);
+    sim::check_copied(reinterpret_cast<void *>(to), reinterpret_cast<const void *>(from), bytes);
+    return SUCCESS;
+}
+static int set(Device *device, Pointer to, unsigned char value, size_t bytes) {
+    if (int bad = check(device, to, bytes, "set")) return bad;
+    memset(reinterpret_cast<void *>(to), value, bytes);
+    sim::check_written(reinterpret_cast<void *>(to), bytes);
+    return SUCCESS;
+}
+
+// A graph would use the main memory again at each launch, when it may be gone: so no copy to or from there is captured here.
 API cuMemcpyHtoD_v2(Pointer to, const void *from, size_t bytes) {
-    if (int bad = check(to, bytes, "copy to")) return bad;
+    if (int bad = must_happen_now("copy from main memory")) return bad;
+    if (int bad = check(current, to, bytes, "copy to")) return bad;
     memcpy(reinterpret_cast<void *>(to), from, bytes);
     sim::check_written(reinterpret_cast<void *>(to), bytes);
     return SUCCESS;
 }
-API cuMemcpyHtoDAsync_v2(Pointer to, const void *from, size_t bytes, void *) { return cuMemcpyHtoD_v2(to, from, bytes); }
+API cuMemcpyHtoDAsync_v2(Pointer to, const void *from, size_t bytes, Stream *) { return cuMemcpyHtoD_v2(to, from, bytes); }
 API cuMemcpyDtoH_v2(void *to, Pointer from, size_t bytes) {
-    if (int bad = check(from, bytes, "copy from")) return bad;
+    if (int bad = must_happen_now("copy to main memory")) return bad;
+    if (int bad = check(current, from, bytes, "copy from")) return bad;
     if (!sim::check_readable(reinterpret_cast<const void *>(from), bytes))
         return complain(ILLEGAL_ADDRESS, "copy from memory that nothing has written");
     memcpy(to, reinterpret_cast<const void *>(from), bytes);
     return SUCCESS;
 }
-API cuMemcpyDtoHAsync_v2(void *to, Pointer from, size_t bytes, void *) { return cuMemcpyDtoH_v2(to, from, bytes); }
+API cuMemcpyDtoHAsync_v2(void *to, Pointer from, size_t bytes, Stream *) { return cuMemcpyDtoH_v2(to, from, bytes); }
 API cuMemcpyDtoD_v2(Pointer to, Pointer from, size_t bytes) {
-    if (int bad = check(from, bytes, "copy from")) return bad;
-    if (int bad = check(to, bytes, "copy to")) return bad;
-    memmove(reinterpret_cast<void *>(to), reinterpret_cast<const void *>(from), bytes);
-    sim::check_copied(reinterpret_cast<void *>(to), reinterpret_cast<const void *>(from), bytes);
-    return SUCCESS;
+    if (int bad = must_happen_now("copy")) return bad;
+    return copy(current, to, from, bytes);
 }
-API cuMemcpyDtoDAsync_v2(Pointer to, Pointer from, size_t bytes, void *) { return cuMemcpyDtoD_v2(to, from, bytes); }
+API cuMemcpyDtoDAsync_v2(Pointer to, Pointer from, size_t bytes, Stream *stream) {
+    return put(stream, [=] { return copy(stream->device, to, from, bytes); });
+}
 API cuMemsetD8_v2(Pointer to, unsigned char value, size_t bytes) {
-    if (int bad = check(to, bytes, "set")) return bad;
-    memset(reinterpret_cast<void *>(to), value, bytes);
-    sim::check_written(reinterpret_cast<void *>(to), bytes);
-    return SUCCESS;
+    if (int bad = must_happen_now("set memory")) return bad;
+    return set(current, to, value, bytes);
 }
-API cuMemsetD8Async(Pointer to, unsigned char value, size_t bytes, void *) { return cuMemsetD8_v2(to, value, bytes); }
+API cuMemsetD8Async(Pointer to, unsigned char value, size_t bytes, Stream *stream) {
+    return put(stream, [=] { return set(stream->device, to, value, bytes); });
+}
 
 // ---- Modules: PTX is read for the names and parameters of its kernels, which must be those that were compiled here.
 
@@ -334,6 +227,7 @@ static std::vector<size_t> parameters(const std::string &text) {
 }
 
 API cuModuleLoadData(Module **module, const char *image) {
+    if (int bad = must_happen_now("load a module")) return bad;
     std::string text(image);
     if (text.find(".version") == std::string::npos || text.find(".target sm_80") == std::string::npos)
         return complain(INVALID_PTX, "not PTX for sm_80");
@@ -377,8 +271,22 @@ API cuFuncSetAttribute(Function *function, int attribute, int value) {
     return SUCCESS;
 }
 
+static int run(Device *device, const Function *function, sim::Launch launch, void *const *arguments) {
+    launch.schedule = schedule(device);
+    launch.seed = __atomic_add_fetch(&device->launches, 1, __ATOMIC_RELAXED);
+    launch.kernel = [&] { function->kernel->call(arguments); };
+    std::string fault = sim::run(launch);
+    Result result = LAUNCH_FAILED;
+    if (fault.empty()) {
+        fault = device->memory.fault();
+        result = ILLEGAL_ADDRESS;
+    }
+    if (fault.empty()) return SUCCESS;
+    return complain(result, function->kernel->name + " (" + sim::name(launch.schedule) + "): " + fault);
+}
+
 API cuLaunchKernel(Function *function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
-                   unsigned block_y, unsigned block_z, unsigned shared_bytes, void *, void **arguments, void **) {
+                   unsigned block_y, unsigned block_z, unsigned shared_bytes, Stream *stream, void **arguments, void **) {
     if (!current) return INVALID_CONTEXT;
     const std::string &name = function->kernel->name;
     if (grid_x == 0 || grid_y == 0 || grid_z == 0 || grid_x > 0x7FFFFFFF || grid_y > 65535 || grid_z > 65535)
@@ -391,21 +299,23 @@ API cuLaunchKernel(Function *function, unsigned grid_x, unsigned grid_y, unsigne
                                            " threads");
     if (shared_bytes > 48 * 1024 && shared_bytes > static_cast<unsigned>(function->shared_bytes))
         return complain(INVALID_VALUE, name + ": " + std::to_string(shared_bytes) + " bytes of shared memory");
-    sim::Launch launch;
+    sim::Launch launch = {};
     launch.grid = {grid_x, grid_y, grid_z};
     launch.block = {block_x, block_y, block_z};
     launch.shared_bytes = shared_bytes;
-    launch.schedule = schedule(static_cast<int>(current - devices));
-    launch.seed = __atomic_add_fetch(&current->launches, 1, __ATOMIC_RELAXED);
-    launch.kernel = [&] { function->kernel->call(arguments); };
-    std::string fault = sim::run(launch);
-    Result result = LAUNCH_FAILED;
-    if (fault.empty()) {
-        fault = current->memory.fault();
-        result = ILLEGAL_ADDRESS;
+    // A graph has the arguments as they are now.
+    std::vector<std::vector<uint64_t>> values;
+    for (size_t i = 0; i < function->kernel->parameters.size(); i++) {
+        size_t bytes = function->kernel->parameters[i];
+        values.emplace_back((bytes + 7) / 8);
+        memcpy(values.back().data(), arguments[i], bytes);
     }
-    if (fault.empty()) return SUCCESS;
-    return complain(result, name + " (" + sim::name(launch.schedule) + "): " + fault);
+    Device *device = stream ? stream->device : current;
+    return put(stream, [=]() mutable {
+        std::vector<void *> pointers;
+        for (auto &value : values) pointers.push_back(value.data());
+        return run(device, function, launch, pointers.data());
+    });
 }
 
 // ---- Errors.
@@ -421,6 +331,8 @@ API cuGetErrorName(int error, const char **name) {
     case LAUNCH_FAILED: *name = "CUDA_ERROR_LAUNCH_FAILED"; break;
     case INVALID_PTX: *name = "CUDA_ERROR_INVALID_PTX"; break;
     case NOT_FOUND: *name = "CUDA_ERROR_NOT_FOUND"; break;
+    case CAPTURE_UNSUPPORTED: *name = "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"; break;
+    case CAPTURE_INVALIDATED: *name = "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED"; break;
     default: *name = "CUDA_ERROR"; break;
     }
     return SUCCESS;

@@ -80,12 +80,28 @@ pub fn folder_of(kernels: &Path, mode: Mode) -> Result<Option<PathBuf>, String> 
     build::folder(mode, Some(kernels))
 }
 
+/// The graphs that simulated GPUs have launched; `None` where no simulator is loaded.
+#[allow(clippy::expect_used)] // for tests only
+pub fn graphs_launched() -> Option<u64> {
+    let library = LIBRARY.get()?;
+    // SAFETY: `uint64_t simulator_graphs_launched()` of `cpp/graph.cpp`.
+    let launched: Symbol<unsafe extern "C" fn() -> u64> =
+        unsafe { library.get(b"simulator_graphs_launched\0") }.expect("the simulator's symbol");
+    // SAFETY: reads a number.
+    Some(unsafe { launched() })
+}
+
+static LIBRARY: OnceLock<Library> = OnceLock::new();
+
 /// Loads the library under the name by which the driver is looked for first, for good.
 #[allow(clippy::panic)] // for tests only
 fn load(library: &Path) {
     // SAFETY: its initialisers put kernels on a list.
     match unsafe { Library::new(library) } {
-        Ok(library) => std::mem::forget(library),
+        Ok(library) => {
+            // Once in a process.
+            let _ = LIBRARY.set(library);
+        }
         Err(e) => panic!("{e}"),
     }
 }

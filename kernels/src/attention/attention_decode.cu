@@ -12,6 +12,14 @@ struct Sequences {
     Sequence all[SEQUENCES];
 };
 
+// A sequence to which every launch of a captured step has added a token since: `since` counts them. It is missing, where a launch is
+// made for its tokens alone.
+DEVICE Sequence now(const Sequence &sequence, const u32 *since) {
+    Sequence now = sequence;
+    if (since) now.count += *since;
+    return now;
+}
+
 const u32 SPLIT = 256, THREADS = 256, MOST = 128;
 // Loads that are under way together.
 const u32 AT_ONCE = 4;
@@ -137,22 +145,24 @@ DEVICE void append(const T *qkv, const Sequence &sequence, u32 heads, u32 d) {
 
 #define ENTRIES(NAME, T)                                                                                                 \
     KERNEL(256) attention_decode_##NAME(T *out, float *parts, const T *qkv, const float *slopes, Sequences sequences,    \
-                                        u32 heads, u32 d, float scale) {                                                 \
-        const Sequence &sequence = sequences.all[blockIdx.z];                                                            \
+                                        const u32 *since, u32 heads, u32 d, float scale) {                               \
+        const Sequence sequence = now(sequences.all[blockIdx.z], since);                                                 \
         if (blockIdx.y * SPLIT >= sequence.count) return;                                                                \
         if (d % Wide<T>::N == 0)                                                                                         \
             decode<Wide<T>::N>(out, parts, qkv, slopes, sequence, heads, d, scale);                                      \
         else                                                                                                             \
             decode<1>(out, parts, qkv, slopes, sequence, heads, d, scale);                                               \
     }                                                                                                                    \
-    KERNEL(128) attention_join_##NAME(T *out, const float *parts, Sequences sequences, u32 splits, u32 heads, u32 d) {   \
-        join(out, parts, sequences.all[blockIdx.y], splits, heads, d);                                                   \
+    KERNEL(128) attention_join_##NAME(T *out, const float *parts, Sequences sequences, const u32 *since, u32 splits,     \
+                                      u32 heads, u32 d) {                                                                \
+        join(out, parts, now(sequences.all[blockIdx.y], since), splits, heads, d);                                       \
     }                                                                                                                    \
-    KERNEL(256) attention_append_##NAME(const T *qkv, Sequences sequences, u32 heads, u32 d) {                           \
+    KERNEL(256) attention_append_##NAME(const T *qkv, Sequences sequences, const u32 *since, u32 heads, u32 d) {         \
+        const Sequence sequence = now(sequences.all[blockIdx.y], since);                                                 \
         if (d % Wide<T>::N == 0)                                                                                         \
-            append<Wide<T>::N>(qkv, sequences.all[blockIdx.y], heads, d);                                                \
+            append<Wide<T>::N>(qkv, sequence, heads, d);                                                                 \
         else                                                                                                             \
-            append<1>(qkv, sequences.all[blockIdx.y], heads, d);                                                         \
+            append<1>(qkv, sequence, heads, d);                                                                          \
     }
 
 ENTRIES(f32, float)
@@ -161,4 +171,9 @@ ENTRIES(bf16, bf16)
 // The first `words`, those that are filled, of a cache that has outgrown its memory.
 KERNEL(256) attention_move(u32 *to, const u32 *from, u32 words) {
     for (u32 i = blockIdx.x * blockDim.x + threadIdx.x; i < words; i += gridDim.x * blockDim.x) to[i] = from[i];
+}
+
+// The end of a captured step.
+KERNEL(32) attention_count(u32 *since) {
+    if (threadIdx.x == 0) *since += 1;
 }

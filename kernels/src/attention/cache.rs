@@ -44,6 +44,32 @@ impl KvCache {
         self.len() == 0
     }
 
+    /// Whether every layer has memory for one more token.
+    pub fn has_room(&self) -> bool {
+        self.layers.iter().all(|layer| layer.count < layer.capacity)
+    }
+
+    /// Says that a captured step, launched again, has added a token to every layer.
+    pub fn step(&mut self) {
+        self.layers.iter_mut().for_each(|layer| layer.count += 1);
+    }
+
+    /// Forgets all but the first tokens.
+    pub fn truncate(&mut self, tokens: usize) {
+        self.layers.iter_mut().for_each(|layer| layer.count = layer.count.min(tokens));
+    }
+
+    /// What the launches of a decoding step hold on to: where a GPU's memory is, and how many tokens are in it. As long as neither is
+    /// anything else, the step can be launched again.
+    ///
+    /// # Errors
+    /// Tokens that are not on this GPU.
+    pub fn places(&self, gpu: &Gpu) -> Result<Vec<u64>> {
+        let memory = self.layers.iter().flat_map(|layer| &layer.gpu).chain(&self.slopes);
+        let addresses = memory.map(|memory| memory.gpu_pointer(gpu).map_err(of(OP)));
+        addresses.chain(self.layers.iter().map(|layer| Ok(layer.count as u64))).collect()
+    }
+
     pub(super) fn heads(&self) -> usize {
         self.heads
     }
@@ -63,6 +89,11 @@ impl KvCache {
     /// The number of tokens of a layer.
     pub(super) fn count(&self, layer: usize) -> usize {
         self.layers[layer].count
+    }
+
+    /// The number of tokens that a layer has memory for.
+    pub(super) fn capacity(&self, layer: usize) -> usize {
+        self.layers[layer].capacity
     }
 
     /// A layer's memory on a GPU, if it has any.
@@ -147,11 +178,44 @@ impl Layer {
     }
 }
 
-/// Adds the keys and values of `qkv` `[t, 3c]` to `layer` of one cache per document: a whole prompt, or one new token.
+/// How many tokens each cache has been given by a decoding step that was captured on a GPU ([`Gpu::capture`]), since then. Its
+/// launches cannot be told, so they look here.
+pub struct Since(pub(super) Tensor);
+
+impl Since {
+    /// None yet.
+    ///
+    /// # Errors
+    /// What the GPU says.
+    pub fn none(gpu: &Gpu) -> Result<Self> {
+        // One less, and counted: what counts is loaded then, before the capture.
+        let less = Tensor::new(&[1], vec![u32::MAX]).and_then(|less| less.to_device(&Device::Cuda(gpu.clone())));
+        let mut since = Self(less.map_err(of(OP))?);
+        since.count(gpu)?;
+        Ok(since)
+    }
+
+    /// One more: the end of a step.
+    ///
+    /// # Errors
+    /// What the GPU says.
+    pub fn count(&mut self, gpu: &Gpu) -> Result<()> {
+        cuda::count(gpu, &mut self.0)
+    }
+}
+
+/// Adds the keys and values of `qkv` `[t, 3c]` to `layer` of one cache per document: a whole prompt, or one new token. `since` is for
+/// a captured step, whose caches must have room.
 ///
 /// # Errors
 /// Shapes, dtypes or bounds that do not fit, or another number of caches than documents.
-pub fn append(qkv: &Tensor, bounds: &[u32], caches: &mut [&mut KvCache], layer: usize) -> Result<()> {
+pub fn append(
+    qkv: &Tensor,
+    bounds: &[u32],
+    caches: &mut [&mut KvCache],
+    layer: usize,
+    since: Option<&Since>,
+) -> Result<()> {
     let Some(heads) = caches.first().map(|cache| cache.heads) else { return attention::nothing(qkv).map(|_| ()) };
     let sizes = Sizes::of(qkv, heads)?;
     let documents = documents(bounds, sizes.t)?;
@@ -161,7 +225,7 @@ pub fn append(qkv: &Tensor, bounds: &[u32], caches: &mut [&mut KvCache], layer: 
     }
     if let Device::Cuda(gpu) = qkv.device() {
         float(OP, "qkv's dtype", qkv)?;
-        return cuda::append(gpu, qkv, &sizes, &documents, caches, layer);
+        return cuda::append(gpu, qkv, &sizes, &documents, caches, layer, since);
     }
     let values = floats(qkv)?;
     let d = sizes.d;

@@ -6,7 +6,7 @@ use std::ops::Range;
 use tensor::{DType, Device, Gpu, Tensor};
 
 use super::cache::KvCache;
-use super::{OP, Sizes, slopes};
+use super::{OP, Since, Sizes, slopes};
 use crate::cuda::{Arg, Code, Grid, launch};
 use crate::error::of;
 use crate::{Error, Result};
@@ -245,6 +245,7 @@ pub(super) fn append(
     documents: &[Range<usize>],
     caches: &mut [&mut KvCache],
     layer: usize,
+    since: Option<&Since>,
 ) -> Result<()> {
     for (cache, rows) in caches.iter_mut().zip(documents) {
         cache.reserve(gpu, qkv.dtype(), layer, rows.len())?;
@@ -259,7 +260,8 @@ pub(super) fn append(
         let longest = documents.iter().map(ExactSizeIterator::len).max().unwrap_or(0);
         let name = format!("attention_append_{}", qkv.dtype());
         let grid = Grid { blocks: [longest, table.len(), 1], ..Grid::new(0, 256) };
-        let mut args = [Arg::In(qkv), Arg::Words(&table.words), Arg::Size(sizes.heads), Arg::Size(sizes.d)];
+        let mut args =
+            [Arg::In(qkv), Arg::Words(&table.words), count_of(since), Arg::Size(sizes.heads), Arg::Size(sizes.d)];
         launch(gpu, &DECODE, &name, grid, &mut args)?;
         for (cache, rows) in caches.iter_mut().zip(documents) {
             cache.add(layer, rows.len());
@@ -276,7 +278,14 @@ pub(super) fn copy(gpu: &Gpu, to: &mut Tensor, from: &Tensor, elements: usize) -
 }
 
 /// One row for each cache.
-pub(super) fn decode(gpu: &Gpu, qkv: &Tensor, sizes: &Sizes, caches: &[&KvCache], layer: usize) -> Result<Tensor> {
+pub(super) fn decode(
+    gpu: &Gpu,
+    qkv: &Tensor,
+    sizes: &Sizes,
+    caches: &[&KvCache],
+    layer: usize,
+    since: Option<&Since>,
+) -> Result<Tensor> {
     let &Sizes { t, heads, d } = sizes;
     Kernels::of(qkv, sizes)?; // for its checks
     let mut out = undefined(gpu, &[t, sizes.c()], qkv.dtype())?;
@@ -284,14 +293,15 @@ pub(super) fn decode(gpu: &Gpu, qkv: &Tensor, sizes: &Sizes, caches: &[&KvCache]
     let Some(slopes) = caches.first().and_then(|cache| cache.slopes()) else { return Ok(out) };
     for (i, caches) in caches.chunks(SEQUENCES).enumerate() {
         let mut table = Table::default();
-        let mut longest = 0;
+        let mut most = 0;
         for (j, cache) in caches.iter().enumerate() {
             let Some(memory) = cache.memory(layer) else { continue }; // never: its tokens have been counted
             let row = i * SEQUENCES + j;
             table.add(memory.gpu_pointer(gpu).map_err(of(OP))?, cache.count(layer), &(row..row + 1))?;
-            longest = longest.max(cache.count(layer));
+            // Not of the tokens, as a captured step is launched again for more of them; blocks without any end at once.
+            most = most.max(cache.capacity(layer));
         }
-        let splits = longest.div_ceil(SPLIT);
+        let splits = most.div_ceil(SPLIT);
         let mut parts = undefined(gpu, &[table.len(), splits, heads, d + 2], DType::F32)?;
         let mut args = [
             Arg::Out(&mut out),
@@ -299,6 +309,7 @@ pub(super) fn decode(gpu: &Gpu, qkv: &Tensor, sizes: &Sizes, caches: &[&KvCache]
             Arg::In(qkv),
             Arg::In(slopes),
             Arg::Words(&table.words),
+            count_of(since),
             Arg::Size(heads),
             Arg::Size(d),
             Arg::F32(binary_scale(d)),
@@ -310,6 +321,7 @@ pub(super) fn decode(gpu: &Gpu, qkv: &Tensor, sizes: &Sizes, caches: &[&KvCache]
                 Arg::Out(&mut out),
                 Arg::In(&parts),
                 Arg::Words(&table.words),
+                count_of(since),
                 Arg::Size(splits),
                 Arg::Size(heads),
                 Arg::Size(d),
@@ -319,6 +331,15 @@ pub(super) fn decode(gpu: &Gpu, qkv: &Tensor, sizes: &Sizes, caches: &[&KvCache]
         }
     }
     Ok(out)
+}
+
+/// One more, at the end of a captured step.
+pub(super) fn count(gpu: &Gpu, since: &mut Tensor) -> Result<()> {
+    launch(gpu, &DECODE, "attention_count", Grid::new(1, 32), &mut [Arg::Out(since)])
+}
+
+fn count_of(since: Option<&Since>) -> Arg<'_> {
+    since.map_or(Arg::None, |since| Arg::In(&since.0))
 }
 
 /// `Sequences` of `attention_decode.cu`: address, count, first and last row, three words each.

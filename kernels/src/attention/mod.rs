@@ -30,7 +30,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 use tensor::{DType, Device, Tensor};
 
-pub use cache::{KvCache, append};
+pub use cache::{KvCache, Since, append};
 use tile::Rows;
 
 use crate::error::{expect, float, of};
@@ -96,11 +96,11 @@ pub fn extend(qkv: &Tensor, bounds: &[u32], caches: &[&KvCache], layer: usize) -
 }
 
 /// The attention's output `[b, c]` for one new token per sequence, `qkv` `[b, 3c]`, with the keys and values of `layer` of
-/// one cache per sequence, to which [`append`] has added the new token's already.
+/// one cache per sequence, to which [`append`] has added the new token's already. `since` is for a captured step.
 ///
 /// # Errors
 /// Shapes or dtypes that do not fit, another number of caches than rows, or an empty cache.
-pub fn decode(qkv: &Tensor, caches: &[&KvCache], layer: usize) -> Result<Tensor> {
+pub fn decode(qkv: &Tensor, caches: &[&KvCache], layer: usize, since: Option<&Since>) -> Result<Tensor> {
     let Some(first) = caches.first() else { return nothing(qkv) };
     let shape = Sizes::of(qkv, first.heads())?;
     expect(OP, "caches", caches.len(), shape.t)?;
@@ -108,7 +108,7 @@ pub fn decode(qkv: &Tensor, caches: &[&KvCache], layer: usize) -> Result<Tensor>
         cache.check(qkv, &shape, layer, 1)?;
     }
     if let Device::Cuda(gpu) = qkv.device() {
-        return cuda::decode(gpu, qkv, &shape, caches, layer);
+        return cuda::decode(gpu, qkv, &shape, caches, layer, since);
     }
     let (slopes, values) = (slopes(shape.heads), floats(qkv)?);
     let mut out = vec![0.0; shape.t * shape.c()];

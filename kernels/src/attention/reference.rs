@@ -125,7 +125,7 @@ impl Pack {
     }
 
     pub fn append(&self, on: &Setting, caches: &mut [KvCache], layer: usize) {
-        append(&self.qkv(on), &self.bounds(), &mut caches.iter_mut().collect::<Vec<_>>(), layer).unwrap();
+        append(&self.qkv(on), &self.bounds(), &mut caches.iter_mut().collect::<Vec<_>>(), layer, None).unwrap();
     }
 
     pub fn extend(&self, on: &Setting, caches: &[KvCache], layer: usize) -> Tensor {
@@ -133,7 +133,7 @@ impl Pack {
     }
 
     pub fn decode(&self, on: &Setting, caches: &[KvCache], layer: usize) -> Tensor {
-        decode(&self.qkv(on), &caches.iter().collect::<Vec<_>>(), layer).unwrap()
+        decode(&self.qkv(on), &caches.iter().collect::<Vec<_>>(), layer, None).unwrap()
     }
 
     /// As [`Self::reference`] with rounded steps. What a naive run gives depends on the order of its sums: of six orders,

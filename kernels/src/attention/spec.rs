@@ -397,14 +397,14 @@ fn wrong_arguments_are_errors() {
         let mut cache = KvCache::new(1, 2, 4);
         assert!(cache.is_empty());
         assert!(extend(&qkv, &[0, 4], &[&cache], 0).is_err());
-        assert!(decode(&zeros(&[1, 24]), &[&cache], 0).is_err());
-        assert!(append(&qkv, &[0, 4], &mut [&mut cache], 1).is_err());
-        assert!(append(&qkv, &[0, 2, 4], &mut [&mut cache], 0).is_err());
-        append(&qkv, &[0, 4], &mut [&mut cache], 0).unwrap();
-        assert!(decode(&qkv, &[&cache], 0).is_err());
-        assert!(decode(&zeros(&[1, 24]), &[&cache], 0).is_ok());
-        assert!(decode(&zeros(&[0, 24]), &[], 0).is_ok());
-        assert!(decode(&zeros(&[1, 12]), &[&cache], 0).is_err());
+        assert!(decode(&zeros(&[1, 24]), &[&cache], 0, None).is_err());
+        assert!(append(&qkv, &[0, 4], &mut [&mut cache], 1, None).is_err());
+        assert!(append(&qkv, &[0, 2, 4], &mut [&mut cache], 0, None).is_err());
+        append(&qkv, &[0, 4], &mut [&mut cache], 0, None).unwrap();
+        assert!(decode(&qkv, &[&cache], 0, None).is_err());
+        assert!(decode(&zeros(&[1, 24]), &[&cache], 0, None).is_ok());
+        assert!(decode(&zeros(&[0, 24]), &[], 0, None).is_ok());
+        assert!(decode(&zeros(&[1, 12]), &[&cache], 0, None).is_err());
     }
 }
 
@@ -420,10 +420,10 @@ fn what_a_gpu_cannot_take_is_an_error() {
         assert!(backward(&near, &qkv, &out, &stats, &[0, 4], 2).unwrap_err().to_string().contains("wanted cuda:"));
         assert!(backward(&zeros(DType::F32, &[4, 8]), &qkv, &out, &stats, &[0, 4], 2).is_err());
         let mut cache = KvCache::new(1, 2, 4);
-        append(&qkv, &[0, 4], &mut [&mut cache], 0).unwrap();
-        assert!(append(&zeros(DType::F32, &[4, 24]), &[0, 4], &mut [&mut cache], 0).is_err());
-        assert!(append(&Tensor::zeros(&[4, 24], DType::F32).unwrap(), &[0, 4], &mut [&mut cache], 0).is_err());
-        assert!(decode(&Tensor::zeros(&[1, 24], DType::F32).unwrap(), &[&cache], 0).is_err());
+        append(&qkv, &[0, 4], &mut [&mut cache], 0, None).unwrap();
+        assert!(append(&zeros(DType::F32, &[4, 24]), &[0, 4], &mut [&mut cache], 0, None).is_err());
+        assert!(append(&Tensor::zeros(&[4, 24], DType::F32).unwrap(), &[0, 4], &mut [&mut cache], 0, None).is_err());
+        assert!(decode(&Tensor::zeros(&[1, 24], DType::F32).unwrap(), &[&cache], 0, None).is_err());
         assert_eq!(cache.len(), 4);
     }
 }

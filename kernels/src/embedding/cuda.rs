@@ -14,12 +14,16 @@ const CODE: Code = Code { op: OP, ptx: include_str!("embedding.ptx") };
 const SUMMING: usize = 4 * 32;
 
 pub(super) fn forward(gpu: &Gpu, table: &Tensor, ids: &[u32]) -> Result<Tensor> {
+    rows(gpu, table, &upload(gpu, ids.to_vec())?)
+}
+
+/// `ids` are all below v.
+pub(super) fn rows(gpu: &Gpu, table: &Tensor, ids: &Tensor) -> Result<Tensor> {
     let (_, c) = table.dims2().map_err(of(OP))?;
-    let mut y = Tensor::undefined(gpu, &[ids.len(), c], table.dtype()).map_err(of(OP))?;
-    let there = upload(gpu, ids.to_vec())?;
-    let mut args = [Arg::Out(&mut y), Arg::In(table), Arg::In(&there), Arg::Size(c)];
+    let mut y = Tensor::undefined(gpu, &[ids.elements(), c], table.dtype()).map_err(of(OP))?;
+    let mut args = [Arg::Out(&mut y), Arg::In(table), Arg::In(ids), Arg::Size(c)];
     let threads = c.div_ceil(wide(table, c)).next_multiple_of(32).clamp(32, 256);
-    launch(gpu, &CODE, &name("forward", table), Grid::new(ids.len(), threads), &mut args)?;
+    launch(gpu, &CODE, &name("forward", table), Grid::new(ids.elements(), threads), &mut args)?;
     Ok(y)
 }
 

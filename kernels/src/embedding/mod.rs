@@ -33,6 +33,50 @@ pub fn forward(table: &Tensor, ids: &[u32]) -> Result<Tensor> {
     Ok(y)
 }
 
+/// Ids on a device, each below a bound, which others can replace in the same memory.
+pub struct Ids {
+    ids: Tensor,
+    below: usize,
+}
+
+impl Ids {
+    /// # Errors
+    /// An id that is not below, or what a GPU says.
+    pub fn new(device: &Device, ids: &[u32], below: usize) -> Result<Self> {
+        let op = "embedding::Ids";
+        check(op, ids, below)?;
+        let ids = Tensor::new(&[ids.len()], ids.to_vec()).and_then(|ids| ids.to_device(device)).map_err(of(op))?;
+        Ok(Self { ids, below })
+    }
+
+    /// As many others.
+    ///
+    /// # Errors
+    /// An id that is not below, another number of them, or what a GPU says.
+    pub fn replace(&mut self, ids: &[u32]) -> Result<()> {
+        let op = "embedding::Ids";
+        check(op, ids, self.below)?;
+        self.ids.write(ids).map_err(of(op))
+    }
+}
+
+/// As [`forward`], with ids that are where the table is.
+///
+/// # Errors
+/// Ids that need not be below v, or are elsewhere; a table of another rank or dtype.
+pub fn rows(table: &Tensor, ids: &Ids) -> Result<Tensor> {
+    let op = "embedding::rows";
+    let (v, _) = table.dims2().map_err(of(op))?;
+    expect(op, "the bound of the ids", ids.below, v)?;
+    match table.device() {
+        Device::Cpu => forward(table, ids.ids.values().map_err(of(op))?),
+        Device::Cuda(gpu) => {
+            float(op, "the table's dtype", table)?;
+            cuda::rows(gpu, table, &ids.ids)
+        }
+    }
+}
+
 /// `dtable[ids[i]] += dy[i]` with dy `[t, c]` in f32, on a GPU also bf16, and dtable `[v, c]` in f32. The gradients of a token
 /// that occurs more than once are added in order of t; on a GPU in four parts, each in order of t.
 ///
