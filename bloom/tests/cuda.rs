@@ -135,6 +135,19 @@ fn ten_training_steps_on_gpus_are_those_of_the_cpu() {
     }
 }
 
+#[test]
+fn training_steps_with_cublaslt_are_those_of_the_cpu() {
+    let Some(ordinal) = simulator::gpus().len().checked_sub(1) else { return };
+    let device = own(ordinal, UseOf { cublaslt: true, ..UseOf::default() });
+    for matrices in [DType::BF16, DType::F32] {
+        let (right, allowed, _) = reference(matrices);
+        let products = simulator::products();
+        let (found, _) = train(model(), Recompute::Keep, &device, matrices);
+        assert_near(&format!("{device} with cuBLASLt, {matrices}"), &found, &right, &allowed);
+        assert!(products.is_none() || products < simulator::products());
+    }
+}
+
 /// Each parameter's gradient.
 fn gradients(model: Bloom, device: &Device) -> Vec<(String, Vec<f32>)> {
     let mut trainer = Trainer::with_matrices(model, SETTINGS, Recompute::Keep, device, DType::BF16).unwrap();
@@ -257,7 +270,7 @@ fn greedy_generation_on_gpus_is_that_of_the_cpu() {
 fn captured_steps_give_the_same_tokens() {
     let (model, prompts) = trained();
     let Some(last) = simulator::gpus().len().checked_sub(1) else { return };
-    let [captures, plain] = [true, false].map(|graphs| own(last, UseOf { graphs }));
+    let [captures, plain] = [true, false].map(|graphs| own(last, UseOf { graphs, ..UseOf::default() }));
     let sampling = Sampling { temperature: 0.9, top_p: 0.9, ..Sampling::default() };
     for settings in [
         Generation { max_new_tokens: 40, eos: VOCAB as u32, ..greedy() },

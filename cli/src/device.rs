@@ -34,9 +34,11 @@ impl DeviceChoice {
     }
 }
 
-/// What of a GPU is used, as the environment says: `ECOM_GRAPHS=0` launches each kernel by itself.
+/// What of a GPU is used, as the environment says: `ECOM_GRAPHS=0` launches each kernel by itself, `ECOM_CUBLASLT=1` multiplies
+/// matrices by cuBLASLt where it is installed.
 pub fn use_of() -> UseOf {
-    UseOf { graphs: std::env::var_os("ECOM_GRAPHS").is_none_or(|value| value != "0") }
+    let is = |name: &str, wanted: &str| std::env::var_os(name).is_some_and(|value| value == wanted);
+    UseOf { graphs: !is("ECOM_GRAPHS", "0"), cublaslt: is("ECOM_CUBLASLT", "1") }
 }
 
 /// Bytes that this process may still take where it computes; `None` where the system does not say.

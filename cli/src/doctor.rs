@@ -98,10 +98,7 @@ pub fn run(_: &DoctorArgs) -> anyhow::Result<u8> {
     };
     let count = Gpu::count();
     writeln!(out, "driver   for CUDA {major}.{minor}, {}", library())?;
-    writeln!(
-        out,
-        "kernels  ecom's own, PTX for compute capability 8.0, compiled by the driver when first used; no other library"
-    )?;
+    writeln!(out, "kernels  ecom's own, PTX for compute capability 8.0, compiled by the driver when first used")?;
     if count == 0 {
         writeln!(out, "GPU      none; --device cpu is what there is")?;
         return Ok(failure::NO_GPU);
@@ -120,7 +117,9 @@ pub fn run(_: &DoctorArgs) -> anyhow::Result<u8> {
     if !fine {
         return Ok(failure::NO_GPU);
     }
-    let device = Device::Cuda(Gpu::open_to_use(0, device::use_of())?);
+    let gpu = Gpu::open_to_use(0, device::use_of())?;
+    writeln!(out, "products {}", products(&gpu))?;
+    let device = Device::Cuda(gpu);
     for check in &CHECKS {
         let verdict = match compare(check, &device) {
             Ok((error, allowed)) if error <= allowed => {
@@ -151,6 +150,16 @@ fn describe(ordinal: usize) -> anyhow::Result<String> {
         size(free as u64),
         size(total as u64)
     ))
+}
+
+/// What multiplies matrices.
+fn products(gpu: &Gpu) -> String {
+    match linear::cublaslt(gpu) {
+        // As the library counts: 12.3.4 is 120304.
+        Some(v) => format!("by cuBLASLt {}.{}.{}, as ECOM_CUBLASLT=1 says", v / 10_000, v / 100 % 100, v % 100),
+        None if gpu.use_of().cublaslt => "by ecom's own kernels: no cuBLASLt that can be loaded".into(),
+        None => "by ecom's own kernels (ECOM_CUBLASLT=1 would have cuBLASLt do it, untried on a real GPU)".into(),
+    }
 }
 
 /// The driver's library, as the system has loaded it.

@@ -12,10 +12,11 @@ use crate::{Error, Result};
 pub struct Gpu(Arc<Opened>);
 
 struct Opened {
+    /// First, as it is of the stream's context.
+    attached: OnceLock<Box<dyn Any + Send + Sync>>,
     stream: Arc<CudaStream>,
     ordinal: usize,
     use_of: UseOf,
-    attached: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
 /// What of a GPU is used, where it is there.
@@ -23,11 +24,15 @@ struct Opened {
 pub struct UseOf {
     /// Graphs: what is launched again and again is put down once, see [`Gpu::capture`].
     pub graphs: bool,
+    /// cuBLASLt for products of matrices. It has been tried on a simulated GPU only, and a row's bits may depend on how many rows
+    /// come with it.
+    pub cublaslt: bool,
 }
 
 impl Default for UseOf {
+    /// What has no drawback.
     fn default() -> Self {
-        Self { graphs: true }
+        Self { graphs: true, cublaslt: false }
     }
 }
 
@@ -121,6 +126,11 @@ impl Gpu {
     /// What went wrong in any of it.
     pub fn synchronize(&self) -> Result<()> {
         self.stream().synchronize().map_err(failed("synchronize GPU", self.ordinal()))
+    }
+
+    /// What of it is used, where it is there.
+    pub fn use_of(&self) -> UseOf {
+        self.0.use_of
     }
 
     /// Whether work can be captured: graphs may be used, and memory is allocated in the order of the stream.

@@ -4,9 +4,13 @@ use super::*;
 
 /// `ecom` with a simulated driver; `None` without g++.
 fn on_gpu(dir: &Path, line: &str) -> Option<Ran> {
+    on_gpu_with(dir, line, &[])
+}
+
+fn on_gpu_with(dir: &Path, line: &str, environment: &[(&str, &str)]) -> Option<Ran> {
     let folder = simulator::folder().unwrap()?;
     let mut command = command(dir, line);
-    command.env("LD_LIBRARY_PATH", folder);
+    command.env("LD_LIBRARY_PATH", folder).envs(environment.iter().copied());
     Some(finish(command))
 }
 
@@ -56,13 +60,26 @@ fn doctor_tries_each_operation() {
         return;
     };
     let ran = ran.ok();
-    for part in ["driver   for CUDA 12.0, /", "simulated GPU, ascending): compute capability 8.0", "GPU 4    cuda:4"] {
+    let own = "products by ecom's own kernels";
+    for part in
+        ["driver   for CUDA 12.0, /", own, "simulated GPU, ascending): compute capability 8.0", "GPU 4    cuda:4"]
+    {
         assert!(ran.out.contains(part), "no {part:?} in\n{}", ran.out);
     }
     for op in ["embedding", "layer_norm", "linear", "attention", "cross_entropy", "adamw", "sample"] {
         let line = ran.out.lines().find(|l| l.starts_with(op)).unwrap();
         assert!(line.contains("as on the processor"), "{line}");
     }
+}
+
+#[test]
+fn doctor_says_what_multiplies() {
+    let dir = folder();
+    let Some(ran) = on_gpu_with(dir.path(), "doctor", &[("ECOM_CUBLASLT", "1")]) else { return };
+    let ran = ran.ok();
+    assert!(ran.out.contains("products by cuBLASLt 12.0.0"), "{}", ran.out);
+    let line = ran.out.lines().find(|l| l.starts_with("linear")).unwrap();
+    assert!(line.contains("as on the processor"), "{line}");
 }
 
 #[test]

@@ -9,6 +9,8 @@ use std::sync::Mutex;
 
 /// The library's file and soname: the first name that the driver is looked for by.
 pub const LIBRARY: &str = "libcuda.so";
+/// The same of cuBLASLt, which works on the memory of the other.
+pub const CUBLASLT: &str = "libcublasLt.so";
 
 /// No contraction: like the device's compiler, this one fuses a product and a sum only where a kernel writes `fmaf`.
 const FLAGS: [&str; 9] =
@@ -108,8 +110,13 @@ fn build(cache: &Path, mode: Mode, planted: Option<&Path>) -> Result<PathBuf, St
         }
         objects.push(object);
     }
+    let cublaslt = sources.join("cublaslt/cublaslt.cpp");
+    let object = cache.join(format!("cublaslt-{:016x}.o", hash(&[&common, &read(&cublaslt)?])));
+    if !object.exists() {
+        jobs.push((cublaslt, object.clone(), None));
+    }
     all(&jobs, &flags)?;
-    let names: Vec<String> = objects.iter().map(|o| o.display().to_string()).collect();
+    let names: Vec<String> = objects.iter().chain([&object]).map(|o| o.display().to_string()).collect();
     let folder = cache.join(format!("{:016x}", hash(&names.iter().map(String::as_str).collect::<Vec<_>>())));
     let library = folder.join(LIBRARY);
     if !library.exists() {
@@ -117,6 +124,13 @@ fn build(cache: &Path, mode: Mode, planted: Option<&Path>) -> Result<PathBuf, St
         let mut link = Command::new("g++");
         link.args(["-shared", "-Wl,-z,defs", "-Wl,-Bsymbolic"]).arg(format!("-Wl,-soname,{LIBRARY}")).args(&objects);
         into_place(&mut link, &library)?;
+    }
+    let beside = folder.join(CUBLASLT);
+    if !beside.exists() {
+        let mut link = Command::new("g++");
+        link.args(["-shared", "-Wl,-z,defs", "-Wl,-rpath,$ORIGIN"]).arg(format!("-Wl,-soname,{CUBLASLT}"));
+        link.arg(object).arg(&library);
+        into_place(&mut link, &beside)?;
     }
     Ok(folder)
 }

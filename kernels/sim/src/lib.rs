@@ -41,7 +41,7 @@ pub fn gpus() -> &'static [Device] {
         let sim = sim || check;
         if sim || !(cuda || a_gpu_is_here()) {
             match folder() {
-                Ok(Some(folder)) => load(&folder.join(build::LIBRARY)),
+                Ok(Some(folder)) => load(&folder),
                 Ok(None) if !sim => {
                     eprintln!("skipped: nothing runs on GPUs here, as there is none, and no g++ for simulated ones");
                     return vec![];
@@ -81,29 +81,36 @@ pub fn folder_of(kernels: &Path, mode: Mode) -> Result<Option<PathBuf>, String> 
 }
 
 /// The graphs that simulated GPUs have launched; `None` where no simulator is loaded.
-#[allow(clippy::expect_used)] // for tests only
 pub fn graphs_launched() -> Option<u64> {
-    let library = LIBRARY.get()?;
-    // SAFETY: `uint64_t simulator_graphs_launched()` of `cpp/graph.cpp`.
-    let launched: Symbol<unsafe extern "C" fn() -> u64> =
-        unsafe { library.get(b"simulator_graphs_launched\0") }.expect("the simulator's symbol");
-    // SAFETY: reads a number.
-    Some(unsafe { launched() })
+    count(b"simulator_graphs_launched\0")
 }
 
-static LIBRARY: OnceLock<Library> = OnceLock::new();
+/// The products that the simulated cuBLASLt was asked for; `None` where no simulator is loaded.
+pub fn products() -> Option<u64> {
+    count(b"simulator_products\0")
+}
 
-/// Loads the library under the name by which the driver is looked for first, for good.
+#[allow(clippy::expect_used)] // for tests only
+fn count(name: &[u8]) -> Option<u64> {
+    let libraries = LIBRARIES.get()?;
+    // SAFETY: `uint64_t NAME()` of `cpp/graph.cpp` or `cublaslt/cublaslt.cpp`.
+    let count = |library: &Library| unsafe { library.get::<unsafe extern "C" fn() -> u64>(name) }.map(|f| *f);
+    let counted = libraries.iter().find_map(|library| count(library).ok()).expect("a count of the simulator");
+    // SAFETY: reads a number.
+    Some(unsafe { counted() })
+}
+
+static LIBRARIES: OnceLock<[Library; 2]> = OnceLock::new();
+
+/// Loads the libraries under the names by which a driver and cuBLASLt are looked for first, for good.
 #[allow(clippy::panic)] // for tests only
-fn load(library: &Path) {
-    // SAFETY: its initialisers put kernels on a list.
-    match unsafe { Library::new(library) } {
-        Ok(library) => {
-            // Once in a process.
-            let _ = LIBRARY.set(library);
-        }
-        Err(e) => panic!("{e}"),
-    }
+fn load(folder: &Path) {
+    let libraries = [build::LIBRARY, build::CUBLASLT].map(|name| {
+        // SAFETY: its initialisers put kernels on a list.
+        unsafe { Library::new(folder.join(name)) }.unwrap_or_else(|e| panic!("{e}"))
+    });
+    // Once in a process.
+    let _ = LIBRARIES.set(libraries);
 }
 
 /// Asked by hand, so that a driver that has no GPU is not taken up for good.

@@ -1,6 +1,7 @@
 //! How kernels get onto a GPU: an operation's PTX is loaded when the first of its kernels is launched, and a launch is
 //! checked against what the PTX says of the kernel's parameters.
 
+pub(crate) mod cublaslt;
 mod ptx;
 #[cfg(test)]
 mod self_test;
@@ -8,7 +9,7 @@ mod self_test;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ffi::c_void;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use cudarc::driver::{CudaFunction, CudaModule, DriverError, result, sys};
 use cudarc::nvrtc::Ptx;
@@ -60,7 +61,10 @@ pub(crate) enum Arg<'a> {
 
 /// What a GPU has loaded.
 #[derive(Default)]
-struct Loaded(Mutex<Tables>);
+struct Loaded {
+    tables: Mutex<Tables>,
+    cublaslt: OnceLock<Option<cublaslt::CublasLt>>,
+}
 
 #[derive(Default)]
 struct Tables {
@@ -115,6 +119,14 @@ pub(crate) fn launch(gpu: &Gpu, code: &Code, name: &str, grid: Grid, args: &mut 
     .map_err(fail)
 }
 
+/// Where a tensor argument is, or null.
+///
+/// # Errors
+/// It is on another device, or what the driver says.
+pub(crate) fn address(gpu: &Gpu, op: &'static str, arg: &mut Arg) -> Result<u64> {
+    Ok(word(gpu, op, arg)?.value.first().copied().unwrap_or(0))
+}
+
 /// An argument as the driver takes it, in the first bytes.
 struct Word<'a> {
     value: Cow<'a, [u64]>,
@@ -163,7 +175,7 @@ fn kernel(gpu: &Gpu, code: &Code, name: &str) -> Result<Arc<Kernel>> {
     let op = code.op;
     let fail = |reason: String| Error::Gpu { op, kernel: name.into(), reason };
     let loaded = gpu.attached::<Loaded>().ok_or_else(|| fail("the GPU is in other hands".into()))?;
-    let mut tables = loaded.0.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut tables = loaded.tables.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(kernel) = tables.kernels.get(name) {
         return Ok(kernel.clone());
     }

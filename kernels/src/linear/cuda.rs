@@ -4,7 +4,8 @@ use tensor::{DType, Gpu, Tensor};
 
 use super::{Epilogue, OP};
 use crate::Result;
-use crate::cuda::{Arg, Code, Grid, launch};
+use crate::cuda::cublaslt::{self, Addresses, Layout};
+use crate::cuda::{Arg, Code, Grid, address, launch};
 use crate::error::of;
 
 const CODE: Code = Code { op: OP, ptx: include_str!("linear.ptx") };
@@ -24,6 +25,9 @@ const BLOCKS: usize = 256;
 const PART: usize = 512;
 /// Products of two factors are summed in whole tiles so deep.
 const DEPTH: usize = 64;
+
+/// Columns that a block finishes, as `FINISHED` of the kernel.
+const FINISHED: usize = 1024;
 
 /// Bits of the kernels' `flags`.
 const GELU: usize = 1;
@@ -94,7 +98,10 @@ pub(crate) fn backward_weight(gpu: &Gpu, dy: &Tensor, x: &Tensor, dw: &mut Tenso
     let [(t, n), (_, k)] = dims([dy, x])?;
     // From the sizes alone, since it decides on the order of the sums.
     let tiles = n.div_ceil(TILE) * k.div_ceil(TILE);
-    let parts = BLOCKS.checked_div(tiles).unwrap_or(1).min(t / PART).max(1);
+    let parts = match cublaslt::of_gpu(gpu) {
+        Some(_) => 1,
+        None => BLOCKS.checked_div(tiles).unwrap_or(1).min(t / PART).max(1),
+    };
     let depth = t.div_ceil(parts).next_multiple_of(DEPTH);
     let parts = t.div_ceil(depth.max(1)).max(1);
     let product = Product { name: "backward_weight", left: (dy, 0), right: (x, 0), sizes: [n, k, t], depth };
@@ -177,7 +184,10 @@ pub(crate) struct Product<'a> {
 
 impl Product<'_> {
     /// Where a block does not sum all products, `y` has a matrix for each of its parts.
-    pub fn launch(&self, gpu: &Gpu, y: Arg, pre: Option<&mut Tensor>, finish: Finish<'_>) -> Result<()> {
+    pub fn launch(&self, gpu: &Gpu, mut y: Arg, mut pre: Option<&mut Tensor>, finish: Finish<'_>) -> Result<()> {
+        if self.by_cublaslt(gpu, &mut y, pre.as_deref_mut(), finish)? {
+            return Ok(());
+        }
         let Self { name, left: (left, left_from), right: (right, right_from), sizes: [rows, columns, k], depth } =
             *self;
         let (threads, shared_bytes) =
@@ -199,6 +209,65 @@ impl Product<'_> {
         ];
         let name = format!("linear_{name}_{}_{}", left.dtype(), right.dtype());
         launch(gpu, &CODE, &name, Grid { blocks, threads, shared_bytes }, &mut args)
+    }
+}
+
+impl Product<'_> {
+    /// By cuBLASLt, if it is used and has this product: with all that is done to the sums, where it means the same by it, which
+    /// nobody has seen of its GELU; otherwise it leaves the sums as f32.
+    fn by_cublaslt(&self, gpu: &Gpu, y: &mut Arg, mut pre: Option<&mut Tensor>, finish: Finish<'_>) -> Result<bool> {
+        let Some(library) = cublaslt::of_gpu(gpu) else { return Ok(false) };
+        let Self { name, left: (left, left_from), right: (right, right_from), sizes, depth } = *self;
+        let [rows, columns, k] = sizes;
+        if left.dtype() != right.dtype() || sizes.contains(&0) || depth < k {
+            return Ok(false);
+        }
+        let layouts = match name {
+            "forward" => [Layout::Along, Layout::Along],
+            "backward_input" => [Layout::Along, Layout::Across],
+            _ => [Layout::Across, Layout::Across],
+        };
+        let mut at = Addresses {
+            left: address(gpu, OP, &mut Arg::InFrom(left, left_from))?,
+            right: address(gpu, OP, &mut Arg::InFrom(right, right_from))?,
+            bias: address(gpu, OP, &mut optional(finish.bias))?,
+            y: address(gpu, OP, y)?,
+        };
+        let alignments = |at: &Addresses| [at.left, at.right, at.y].map(cublaslt::alignment);
+        let product = cublaslt::Product {
+            sizes,
+            layouts,
+            from: left.dtype(),
+            to: if finish.flags & F32 == 0 { left.dtype() } else { DType::F32 },
+            bias: finish.bias.is_some(),
+            add: finish.flags & ADD != 0,
+            alignments: alignments(&at),
+        };
+        let plain = pre.is_none() && finish.residual.is_none() && finish.flags & GELU == 0;
+        if plain && library.multiply(gpu, OP, product, at)? {
+            return Ok(true);
+        }
+        let mut sums = undefined(gpu, &[rows, columns], DType::F32)?;
+        at.y = sums.gpu_pointer_mut(gpu).map_err(of(OP))?;
+        let product =
+            cublaslt::Product { to: DType::F32, bias: false, add: false, alignments: alignments(&at), ..product };
+        if !library.multiply(gpu, OP, product, at)? {
+            return Ok(false);
+        }
+        let y = std::mem::replace(y, Arg::None);
+        let mut args = [
+            y,
+            pre.take().map_or(Arg::None, Arg::Out),
+            Arg::In(&sums),
+            optional(finish.bias),
+            optional(finish.residual),
+            Arg::Size(rows),
+            Arg::Size(columns),
+            Arg::Size(finish.flags),
+        ];
+        let grid = Grid { blocks: [rows, columns.div_ceil(FINISHED), 1], ..Grid::new(0, FINISHED / 4) };
+        launch(gpu, &CODE, &format!("linear_finish_{}", left.dtype()), grid, &mut args)?;
+        Ok(true)
     }
 }
 

@@ -78,11 +78,20 @@ DEVICE void sum_columns(float *parts, const T *dy, u32 t, u32 n) {
     }
 }
 
+// Columns of a row that a block finishes.
+const u32 FINISHED = 1024;
+
 #define BY_ELEMENT(NAME, T)                                                                                              \
     KERNEL(256) linear_gelu_backward_##NAME(T *dx, const T *dy, const T *pre, u32 count) {                               \
         differentiate_gelu(dx, dy, pre, count);                                                                          \
     }                                                                                                                    \
-    KERNEL(256) linear_sum_columns_##NAME(float *parts, const T *dy, u32 t, u32 n) { sum_columns(parts, dy, t, n); }
+    KERNEL(256) linear_sum_columns_##NAME(float *parts, const T *dy, u32 t, u32 n) { sum_columns(parts, dy, t, n); }     \
+    KERNEL(256) linear_finish_##NAME(void *y, T *pre, const float *sums, const float *bias, const T *residual, u32 rows, \
+                                     u32 n, u32 flags) {                                                                \
+        const u32 row = blockIdx.x, column = blockIdx.y * FINISHED + 4 * threadIdx.x;                                    \
+        if (row < rows && column < n)                                                                                    \
+            finish_some(Finish<T>{y, pre, bias, residual, n, flags}, row, column, sums + (u64)row * n + column);          \
+    }
 
 BY_ELEMENT(f32, float)
 BY_ELEMENT(bf16, bf16)

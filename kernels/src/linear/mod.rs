@@ -19,7 +19,7 @@ mod spec;
 mod tile;
 
 use rayon::prelude::*;
-use tensor::{DType, Device, Tensor};
+use tensor::{DType, Device, Gpu, Tensor};
 
 use crate::error::{expect, float, of};
 use crate::{Error, Result};
@@ -179,6 +179,11 @@ pub fn few_rows(x: &Tensor, w: &Tensor, b: Option<&Tensor>, epilogue: Epilogue<'
         Values::Bf16(w) => few_rows::multiply(x, w, k, &output, [t, n], |row, col, part| finish.apply(row, col, part)),
     }
     Ok(y)
+}
+
+/// The version of cuBLASLt, as in 120000, if it is what multiplies many rows on this GPU: it is to be used, and is there.
+pub fn cublaslt(gpu: &Gpu) -> Option<usize> {
+    crate::cuda::cublaslt::version(gpu)
 }
 
 /// Elements that a thread takes at a time, where every element is on its own: 64 KiB.

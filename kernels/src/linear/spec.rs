@@ -330,6 +330,20 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(gpu_config(24))]
+
+    #[test]
+    fn forwards_by_cublaslt_match_the_reference(draw in gpu_draw()) {
+        forwards_are_as_good_as_naive_ones(draw, &gpu::with_cublaslt());
+    }
+
+    #[test]
+    fn backwards_by_cublaslt_match_the_reference(draw in gpu_draw()) {
+        backwards_are_as_good_as_naive_ones(draw, &gpu::with_cublaslt());
+    }
+}
+
 #[test]
 fn gradients_are_the_central_differences_of_the_reference() {
     let [t, k, n] = [3, 5, 4];

@@ -3,13 +3,15 @@
 use std::ops::Range;
 
 use simulator::gpus;
-use tensor::{DType, Device, Tensor};
+use tensor::{DType, Device, Gpu, Tensor, UseOf};
 
 use super::{
     BF16, Draw, F32, MIXED, Storage, backwards_are_as_good_as_naive_ones, bits, forwards_are_as_good_as_naive_ones,
 };
+use crate::cuda::Arg;
 use crate::linear::{
-    Epilogue, backward_input, backward_weight, cuda, few_rows, forward, forward_gelu, forward_residual, gelu_backward,
+    Epilogue, backward_input, backward_weight, cublaslt, cuda, few_rows, forward, forward_gelu, forward_residual,
+    gelu_backward,
 };
 use crate::spec::{numbers, random, tensor_on};
 
@@ -20,6 +22,52 @@ fn many_tiles_and_many_rows() {
         let draw = Draw { sizes, storage, scale: 1.0, offset: 0.5, seed: 3, numbers: 1 };
         forwards_are_as_good_as_naive_ones(draw.clone(), &gpus()[..gpus().len().min(1)]);
         backwards_are_as_good_as_naive_ones(draw, &gpus()[gpus().len() / 2..]);
+    }
+}
+
+/// Two GPUs on which cuBLASLt multiplies.
+pub(super) fn with_cublaslt() -> Vec<Device> {
+    let use_of = UseOf { cublaslt: true, ..UseOf::default() };
+    (0..gpus().len()).step_by(3).map(|i| Device::Cuda(Gpu::open_to_use(i, use_of).unwrap())).collect()
+}
+
+/// Sizes that it is asked to do everything for, and others; f32 rows with bf16 weights it has none for.
+#[test]
+fn cublaslt_is_asked() {
+    for device in with_cublaslt() {
+        let Device::Cuda(gpu) = &device else { continue };
+        if cublaslt(gpu).is_none() {
+            continue; // a real GPU without it
+        }
+        for (storage, k, asked) in [(F32, 75, 2), (BF16, 136, 2), (BF16, 75, 2), (MIXED, 75, 0)] {
+            let before = simulator::products();
+            let [x, w, b] = arguments(&device, storage, 0..5, k);
+            forward_gelu(&x, &w, &b).unwrap();
+            backward_input(&x, &w).unwrap();
+            if let (Some(before), Some(after)) = (before, simulator::products()) {
+                assert!(after - before >= asked, "{storage:?}");
+            }
+        }
+    }
+}
+
+/// Rows that begin anywhere, so that they are aligned to their numbers only. Small whole numbers have one sum in any order.
+#[test]
+fn cublaslt_takes_rows_of_any_alignment() {
+    for (device, dtype) in with_cublaslt().iter().flat_map(|device| [(device, DType::F32), (device, DType::BF16)]) {
+        let Device::Cuda(gpu) = device else { continue };
+        let [k, n] = [5, 3];
+        let whole = |count: usize| -> Vec<f64> { (0..count).map(|i| (i * 7 % 13) as f64 - 6.0).collect() };
+        let (x, w) = (whole(4 * k), whole(n * k));
+        let [left, right] = [(4, &x), (n, &w)].map(|(rows, values)| tensor_on(device, dtype, &[rows, k], values));
+        let mut y = Tensor::undefined(gpu, &[3, n], DType::F32).unwrap();
+        let product =
+            cuda::Product { name: "forward", left: (&left, k), right: (&right, 0), sizes: [3, n, k], depth: k };
+        product.launch(gpu, Arg::Out(&mut y), None, cuda::Finish::STORED).unwrap();
+        let right: Vec<f32> = (0..3 * n)
+            .map(|at| (0..k).map(|p| x[(at / n + 1) * k + p] * w[at % n * k + p]).sum::<f64>() as f32)
+            .collect();
+        assert_eq!(numbers(&y), right);
     }
 }
 
