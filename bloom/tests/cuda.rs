@@ -136,15 +136,19 @@ fn ten_training_steps_on_gpus_are_those_of_the_cpu() {
 }
 
 #[test]
-fn training_steps_with_cublaslt_are_those_of_the_cpu() {
-    let Some(ordinal) = simulator::gpus().len().checked_sub(1) else { return };
-    let device = own(ordinal, UseOf { cublaslt: true, ..UseOf::default() });
-    for matrices in [DType::BF16, DType::F32] {
+fn training_steps_with_other_products_are_those_of_the_cpu() {
+    let Some(last) = simulator::gpus().len().checked_sub(1) else { return };
+    let cublaslt = UseOf { cublaslt: true, ..UseOf::default() };
+    let hopper = UseOf { hopper: true, ..UseOf::default() };
+    for (use_of, matrices) in [(cublaslt, DType::BF16), (cublaslt, DType::F32), (hopper, DType::BF16)] {
         let (right, allowed, _) = reference(matrices);
         let products = simulator::products();
+        let device = own(last, use_of);
         let (found, _) = train(model(), Recompute::Keep, &device, matrices);
-        assert_near(&format!("{device} with cuBLASLt, {matrices}"), &found, &right, &allowed);
-        assert!(products.is_none() || products < simulator::products());
+        assert_near(&format!("{device} with {use_of:?}, {matrices}"), &found, &right, &allowed);
+        assert!(products.is_none() || use_of.hopper || products < simulator::products());
+        let Device::Cuda(gpu) = device else { continue };
+        assert!(products.is_none() || gpu.hopper().unwrap() == use_of.hopper);
     }
 }
 

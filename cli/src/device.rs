@@ -35,10 +35,10 @@ impl DeviceChoice {
 }
 
 /// What of a GPU is used, as the environment says: `ECOM_GRAPHS=0` launches each kernel by itself, `ECOM_CUBLASLT=1` multiplies
-/// matrices by cuBLASLt where it is installed.
+/// matrices by cuBLASLt where it is installed, `ECOM_HOPPER=1` by kernels for compute capability 9.0 where that is the GPU's.
 pub fn use_of() -> UseOf {
     let is = |name: &str, wanted: &str| std::env::var_os(name).is_some_and(|value| value == wanted);
-    UseOf { graphs: !is("ECOM_GRAPHS", "0"), cublaslt: is("ECOM_CUBLASLT", "1") }
+    UseOf { graphs: !is("ECOM_GRAPHS", "0"), cublaslt: is("ECOM_CUBLASLT", "1"), hopper: is("ECOM_HOPPER", "1") }
 }
 
 /// Bytes that this process may still take where it computes; `None` where the system does not say.

@@ -118,7 +118,7 @@ pub fn run(_: &DoctorArgs) -> anyhow::Result<u8> {
         return Ok(failure::NO_GPU);
     }
     let gpu = Gpu::open_to_use(0, device::use_of())?;
-    writeln!(out, "products {}", products(&gpu))?;
+    writeln!(out, "products {}", products(&gpu)?)?;
     let device = Device::Cuda(gpu);
     for check in &CHECKS {
         let verdict = match compare(check, &device) {
@@ -152,14 +152,15 @@ fn describe(ordinal: usize) -> anyhow::Result<String> {
     ))
 }
 
-/// What multiplies matrices.
-fn products(gpu: &Gpu) -> String {
-    match linear::cublaslt(gpu) {
+/// What multiplies matrices of many rows.
+fn products(gpu: &Gpu) -> anyhow::Result<String> {
+    let own = if gpu.hopper()? { "ecom's own kernels, those for 9.0 alone" } else { "ecom's own kernels" };
+    Ok(match linear::cublaslt(gpu) {
         // As the library counts: 12.3.4 is 120304.
         Some(v) => format!("by cuBLASLt {}.{}.{}, as ECOM_CUBLASLT=1 says", v / 10_000, v / 100 % 100, v % 100),
-        None if gpu.use_of().cublaslt => "by ecom's own kernels: no cuBLASLt that can be loaded".into(),
-        None => "by ecom's own kernels (ECOM_CUBLASLT=1 would have cuBLASLt do it, untried on a real GPU)".into(),
-    }
+        None if gpu.use_of().cublaslt => format!("by {own}: no cuBLASLt that can be loaded"),
+        None => format!("by {own} (not tried on a real GPU: ECOM_CUBLASLT=1, and for 9.0 ECOM_HOPPER=1)"),
+    })
 }
 
 /// The driver's library, as the system has loaded it.

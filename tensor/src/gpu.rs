@@ -27,12 +27,14 @@ pub struct UseOf {
     /// cuBLASLt for products of matrices. It has been tried on a simulated GPU only, and a row's bits may depend on how many rows
     /// come with it.
     pub cublaslt: bool,
+    /// Kernels for compute capability 9.0 alone. They have been tried on simulated GPUs only.
+    pub hopper: bool,
 }
 
 impl Default for UseOf {
     /// What has no drawback.
     fn default() -> Self {
-        Self { graphs: true, cublaslt: false }
+        Self { graphs: true, cublaslt: false, hopper: false }
     }
 }
 
@@ -131,6 +133,14 @@ impl Gpu {
     /// What of it is used, where it is there.
     pub fn use_of(&self) -> UseOf {
         self.0.use_of
+    }
+
+    /// Whether kernels for compute capability 9.0 alone are to be used, and this is it.
+    ///
+    /// # Errors
+    /// What the driver says.
+    pub fn hopper(&self) -> Result<bool> {
+        Ok(self.0.use_of.hopper && self.compute_capability()? == (9, 0))
     }
 
     /// Whether work can be captured: graphs may be used, and memory is allocated in the order of the stream.

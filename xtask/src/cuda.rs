@@ -20,6 +20,8 @@ const NVCC: &[&str] = &[
 ];
 /// What nvcc compiles for: A100, H100 and H200 with what every GPU has, and with what only they have.
 const TARGETS: [&str; 3] = ["sm_80", "sm_90", "sm_90a"];
+/// What ends the name of a file whose kernels are for H100 and H200 alone.
+const HOPPER: &str = "_hopper.cu";
 /// Makes it an error that a compiler cannot be had.
 const REQUIRED: &str = "ECOM_REQUIRE_NVCC";
 /// Set in the process that has NVRTC in its library path.
@@ -51,7 +53,7 @@ pub fn ptx(root: &Path, mode: Mode) -> anyhow::Result<()> {
                 fmad: Some(false),
                 options: vec!["--std=c++17".into()],
                 include_paths: vec![include.clone(), folder.clone()],
-                arch: Some("compute_80"),
+                arch: Some(if name.ends_with(HOPPER) { "compute_90a" } else { "compute_80" }),
                 name: Some(name.clone()),
                 ..CompileOptions::default()
             };
@@ -94,12 +96,14 @@ pub fn nvcc(root: &Path, mode: Mode) -> anyhow::Result<()> {
     let nvcc = wheel.join("nvidia/cu13/bin/nvcc");
     let mut table = String::from(
         "# Kernels\n\nRegisters of a thread, and bytes of shared memory of a block that a kernel declares itself, as nvcc 13.0 compiles \
-         them. No kernel\nspills registers to memory. Made by `cargo xtask nvcc`.\n",
+         them. No kernel\nspills registers to memory. Made by `cargo xtask nvcc`. Those of `linear_hopper` are used with `ECOM_HOPPER=1` only: like all they have \
+         run\non simulated GPUs, and nobody knows whether they are faster.\n",
     );
     for source in kernels(root)? {
         let name = source.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let mut rows: Vec<(String, Vec<String>)> = Vec::new();
-        for target in TARGETS {
+        let targets = if source.to_string_lossy().ends_with(HOPPER) { &TARGETS[2..] } else { &TARGETS[..] };
+        for target in targets {
             let output = Command::new(&nvcc)
                 .args([
                     "-cubin",
@@ -133,8 +137,8 @@ pub fn nvcc(root: &Path, mode: Mode) -> anyhow::Result<()> {
         let _ = write!(
             table,
             "\n## {name}\n\n| kernel | {} |\n|---|{}\n",
-            TARGETS.join(" | "),
-            "--:|".repeat(TARGETS.len())
+            targets.join(" | "),
+            "--:|".repeat(targets.len())
         );
         for (kernel, needs) in rows {
             let _ = writeln!(table, "| `{kernel}` | {} |", needs.join(" | "));

@@ -48,13 +48,15 @@ API cuDeviceTotalMem_v2(size_t *bytes, int) {
     *bytes = MEMORY;
     return SUCCESS;
 }
-API cuDeviceGetAttribute(int *value, int attribute, int) {
+// Some devices are newer.
+static int capability(int device) { return sim::CHECKED || device >= 3 ? 9 : 8; }
+API cuDeviceGetAttribute(int *value, int attribute, int device) {
     switch (attribute) {
     case 1: *value = 1024; break;                                   // threads of a block
     case 8: *value = 48 * 1024; break;                              // shared memory of a block
     case 10: *value = 32; break;                                    // lanes of a warp
     case 16: *value = 4; break;                                     // multiprocessors
-    case 75: *value = 8; break;                                     // compute capability, major
+    case 75: *value = capability(device); break;                    // compute capability, major
     case 76: *value = 0; break;                                     // and minor
     case 97: *value = static_cast<int>(sim::SHARED_LIMIT); break;   // shared memory of a block that asks for it
     case 115: *value = 1; break;                                    // memory pools
@@ -229,8 +231,11 @@ static std::vector<size_t> parameters(const std::string &text) {
 API cuModuleLoadData(Module **module, const char *image) {
     if (int bad = must_happen_now("load a module")) return bad;
     std::string text(image);
-    if (text.find(".version") == std::string::npos || text.find(".target sm_80") == std::string::npos)
-        return complain(INVALID_PTX, "not PTX for sm_80");
+    if (!current) return INVALID_CONTEXT;
+    // What has an a is for its very capability, other PTX for newer ones too.
+    bool newer = capability(static_cast<int>(current - devices)) == 9 && text.find(".target sm_90a") != std::string::npos;
+    if (text.find(".version") == std::string::npos || (!newer && text.find(".target sm_80") == std::string::npos))
+        return complain(INVALID_PTX, "not PTX for this GPU");
     *module = new Module();
     const std::string entry = ".entry ";
     for (size_t at = 0; (at = text.find(entry, at)) != std::string::npos;) {

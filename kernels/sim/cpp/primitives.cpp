@@ -41,7 +41,7 @@ void load_matrices_transposed(u32 (&parts)[4], const void *row, sim::Site site) 
     sim::collective("load_matrices_transposed", site, &mine, carry_out_load);
 }
 
-struct Product {
+struct Operands {
     float *sum;
     const u32 *a, *b;
 };
@@ -50,7 +50,7 @@ struct Product {
 static void carry_out_product(void *const (&lanes)[32]) {
     float a[16][16], b[16][8], sum[16][8];
     for (u32 l = 0; l < 32; l++) {
-        auto *lane = static_cast<const Product *>(lanes[l]);
+        auto *lane = static_cast<const Operands *>(lanes[l]);
         u32 g = l / 4, j = 2 * (l % 4);
         for (u32 k = 0; k < 2; k++) {
             for (u32 i = 0; i < 4; i++)
@@ -65,7 +65,7 @@ static void carry_out_product(void *const (&lanes)[32]) {
         }
     }
     for (u32 l = 0; l < 32; l++) {
-        auto *lane = static_cast<const Product *>(lanes[l]);
+        auto *lane = static_cast<const Operands *>(lanes[l]);
         u32 g = l / 4, j = 2 * (l % 4);
         for (u32 k = 0; k < 2; k++) {
             for (u32 i = 0; i < 2; i++) lane->sum[2 * i + k] = sum[g + 8 * i][j + k];
@@ -74,7 +74,7 @@ static void carry_out_product(void *const (&lanes)[32]) {
 }
 
 void multiply_add(float (&sum)[4], const u32 (&a)[4], const u32 (&b)[2], sim::Site site) {
-    Product mine = {sum, a, b};
+    Operands mine = {sum, a, b};
     sim::collective("multiply_add", site, &mine, carry_out_product);
 }
 

@@ -191,6 +191,7 @@ static void run_thread() {
     size_t pending = 0;
     for (const auto &group : thread.copies) pending += group.size();
     if (pending > 0) fail("ends before it has waited for its asynchronous copies", Site());
+    if (!thread.products.empty()) fail("ends before it has waited for its products", Site());
     thread.state = State::Done;
     block->done++;
     leave(thread.fiber);
@@ -256,6 +257,7 @@ static void run_block(Random &random) {
         thread.number = i;
         thread.state = State::Ready;
         thread.copies.clear();
+        thread.products.clear();
         thread.fiber = fiber(i);
         prepare(thread.fiber, run_thread);
     }

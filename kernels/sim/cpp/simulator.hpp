@@ -47,6 +47,12 @@ struct Copy {
     Site site;
 };
 
+// A product that was asked for and not waited for yet.
+struct Product {
+    std::function<void()> work;
+    bool committed;
+};
+
 enum class State { Ready, AtBarrier, InCollective, Done };
 
 struct Thread {
@@ -57,6 +63,7 @@ struct Thread {
     const char *waits_for;
     void *arguments;                         // of the collective it waits in
     std::vector<std::vector<Copy>> copies;   // groups, the last one open
+    std::vector<Product> products;           // of its warp, if it is the first of it
     struct Fiber *fiber;
 };
 

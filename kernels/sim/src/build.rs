@@ -94,7 +94,7 @@ fn build(cache: &Path, mode: Mode, planted: Option<&Path>) -> Result<PathBuf, St
             units.push(Unit {
                 name: stem(&file),
                 kernels: true,
-                text: format!("#include \"device.cuh\"\n{text}{}", line_of(&read(&file)?)),
+                text: format!("#include \"device.cuh\"\n#include \"hopper.hpp\"\n{text}{}", line_of(&read(&file)?)),
             });
         }
     }

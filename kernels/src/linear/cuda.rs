@@ -9,11 +9,14 @@ use crate::cuda::{Arg, Code, Grid, address, launch};
 use crate::error::of;
 
 const CODE: Code = Code { op: OP, ptx: include_str!("linear.ptx") };
+const HOPPER: Code = Code { op: "linear_hopper", ptx: include_str!("linear_hopper.ptx") };
 
 /// Rows and columns of the result that a block makes, as `TILE` of the kernels.
 const TILE: usize = 128;
 /// Three tiles of both factors of bf16, or a tile's sums, in bytes.
 const TENSOR_SHARED: usize = 3 * 2 * TILE * 64 * 2;
+/// Four of both factors, which begin at a multiple of 1024.
+const HOPPER_SHARED: usize = 4 * 2 * TILE * 64 * 2 + 1024;
 const PLAIN_SHARED: usize = TILE * (TILE + 8) * size_of::<f32>();
 /// Columns of the result that a block of two warps makes of few rows.
 const FEW_COLUMNS: usize = 8;
@@ -190,8 +193,6 @@ impl Product<'_> {
         }
         let Self { name, left: (left, left_from), right: (right, right_from), sizes: [rows, columns, k], depth } =
             *self;
-        let (threads, shared_bytes) =
-            if left.dtype() == DType::BF16 { (128, TENSOR_SHARED) } else { (256, PLAIN_SHARED) };
         let parts = k.div_ceil(depth.max(1)).max(1);
         let blocks = [rows.div_ceil(TILE) * columns.div_ceil(TILE), 1, parts];
         let mut args = [
@@ -207,8 +208,14 @@ impl Product<'_> {
             Arg::Size(depth),
             Arg::Size(finish.flags),
         ];
+        let grid = |threads, shared_bytes| Grid { blocks, threads, shared_bytes };
+        if left.dtype() == DType::BF16 && right.dtype() == DType::BF16 && gpu.hopper().map_err(of(OP))? {
+            return launch(gpu, &HOPPER, &format!("linear_hopper_{name}"), grid(256, HOPPER_SHARED), &mut args);
+        }
         let name = format!("linear_{name}_{}_{}", left.dtype(), right.dtype());
-        launch(gpu, &CODE, &name, Grid { blocks, threads, shared_bytes }, &mut args)
+        let plain = left.dtype() != DType::BF16;
+        let grid = if plain { grid(256, PLAIN_SHARED) } else { grid(128, TENSOR_SHARED) };
+        launch(gpu, &CODE, &name, grid, &mut args)
     }
 }
 

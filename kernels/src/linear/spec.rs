@@ -339,6 +339,16 @@ proptest! {
     }
 
     #[test]
+    fn forwards_on_hoppers_match_the_reference(draw in draw([&GPU_ROWS, &GPU_DEPTHS, &GPU_COLS], &[BF16], 16)) {
+        forwards_are_as_good_as_naive_ones(draw, &gpu::hoppers());
+    }
+
+    #[test]
+    fn backwards_on_hoppers_match_the_reference(draw in draw([&GPU_ROWS, &GPU_DEPTHS, &GPU_COLS], &[BF16], 16)) {
+        backwards_are_as_good_as_naive_ones(draw, &gpu::hoppers());
+    }
+
+    #[test]
     fn backwards_by_cublaslt_match_the_reference(draw in gpu_draw()) {
         backwards_are_as_good_as_naive_ones(draw, &gpu::with_cublaslt());
     }

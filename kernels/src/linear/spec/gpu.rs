@@ -31,6 +31,38 @@ pub(super) fn with_cublaslt() -> Vec<Device> {
     (0..gpus().len()).step_by(3).map(|i| Device::Cuda(Gpu::open_to_use(i, use_of).unwrap())).collect()
 }
 
+/// Two GPUs of compute capability 9.0, as far as there are, with kernels for it.
+pub(super) fn hoppers() -> Vec<Device> {
+    let use_of = UseOf { hopper: true, ..UseOf::default() };
+    let all = (0..gpus().len()).map(|i| Gpu::open_to_use(i, use_of).unwrap());
+    all.filter(|gpu| gpu.hopper().unwrap()).take(2).map(Device::Cuda).collect()
+}
+
+#[test]
+fn many_tiles_and_many_rows_on_hoppers() {
+    // More products than there are stages, and a number of rows that no wide copy can take.
+    for sizes in [[1030, 8, 130], [1100, 9, 7], [140, 520, 264]] {
+        let draw = Draw { sizes, storage: BF16, scale: 1.0, offset: 0.5, seed: 3, numbers: 1 };
+        let on = hoppers();
+        forwards_are_as_good_as_naive_ones(draw.clone(), &on[..on.len().min(1)]);
+        backwards_are_as_good_as_naive_ones(draw, &on);
+    }
+}
+
+#[test]
+fn a_row_has_the_same_bits_alone_and_in_a_batch_on_hoppers() {
+    for (device, k) in hoppers().iter().flat_map(|device| [(device, 136), (device, 75)]) {
+        let of = |rows| {
+            let [x, w, b] = arguments(device, BF16, rows, k);
+            bits(&numbers(&forward_gelu(&x, &w, &b).unwrap()))
+        };
+        let all = of(0..37);
+        for rows in [0..1, 36..37, 3..8, 9..37] {
+            assert_eq!(of(rows.clone()), all[rows.start * k..rows.end * k], "rows {rows:?}");
+        }
+    }
+}
+
 /// Sizes that it is asked to do everything for, and others; f32 rows with bf16 weights it has none for.
 #[test]
 fn cublaslt_is_asked() {
