@@ -1,6 +1,7 @@
 //! GPUs by way of the CUDA driver, which is looked for when one is asked for: nothing here needs it to be installed.
 
 use std::any::Any;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use cudarc::driver::{CudaContext, CudaGraph, CudaSlice, CudaStream, DevicePtr, DevicePtrMut, DriverError, sys};
@@ -17,6 +18,8 @@ struct Opened {
     stream: Arc<CudaStream>,
     ordinal: usize,
     use_of: UseOf,
+    /// What is asked of it now is put down, and done later.
+    capturing: AtomicBool,
 }
 
 /// What of a GPU is used, where it is there.
@@ -90,7 +93,13 @@ impl Gpu {
             Ok(stream)
         };
         let stream = open().map_err(failed("open GPU", ordinal))?;
-        Ok(Self(Arc::new(Opened { stream, ordinal, use_of, attached: OnceLock::new() })))
+        Ok(Self(Arc::new(Opened {
+            stream,
+            ordinal,
+            use_of,
+            capturing: AtomicBool::new(false),
+            attached: OnceLock::new(),
+        })))
     }
 
     /// Its number.
@@ -165,7 +174,9 @@ impl Gpu {
         if let Err(e) = self.stream().begin_capture(mode) {
             return Err(fail(e).into());
         }
+        self.0.capturing.store(true, Ordering::Relaxed);
         let made = work();
+        self.0.capturing.store(false, Ordering::Relaxed);
         // An error of a tensor that was dropped: it would be told instead of ending the capture.
         let dropped = self.context().check_err();
         let graph = self.stream().end_capture(again);
@@ -192,6 +203,15 @@ impl Gpu {
     /// What another crate keeps for as long as this GPU is open, made at the first call. One type only; `None` for a second.
     pub fn attached<T: Any + Send + Sync + Default>(&self) -> Option<&T> {
         self.0.attached.get_or_init(|| Box::new(T::default())).downcast_ref()
+    }
+
+    /// An error while it captures: a graph would copy from or to main memory that is long gone, and a driver may not say so.
+    fn check_not_capturing(&self, action: &'static str) -> Result<()> {
+        if !self.0.capturing.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let reason = "its work is being captured, for later".into();
+        Err(Error::Gpu { action, what: self.ordinal().to_string(), reason })
     }
 
     fn context(&self) -> &Arc<CudaContext> {
@@ -271,6 +291,7 @@ impl GpuMemory {
         if from.is_empty() {
             return Ok(());
         }
+        self.gpu.check_not_capturing("copy to GPU")?;
         self.gpu.stream().memcpy_htod(from, &mut self.slice).map_err(failed("copy to GPU", self.gpu.ordinal()))
     }
 
@@ -279,6 +300,7 @@ impl GpuMemory {
         if self.bytes == 0 {
             return Ok(vec![]);
         }
+        self.gpu.check_not_capturing("copy from GPU")?;
         let mut to = self.gpu.stream().clone_dtoh(&self.slice).map_err(failed("copy from GPU", self.gpu.ordinal()))?;
         self.gpu.synchronize()?;
         to.truncate(self.bytes);

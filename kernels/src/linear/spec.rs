@@ -226,10 +226,15 @@ fn forwards_are_as_good_as_naive_ones(draw: Draw, on: &[Device]) {
             let few = few_rows(&x, &w, Some(&b), Epilogue::Residual(&r)).unwrap();
             outcomes.add("few rows, residual", device, &few, &residual);
             let (pre, saved) = forward_gelu_saved(&x, &w, &b).unwrap();
-            assert_eq!(bits(&numbers(&pre)), bits(&numbers(&y)));
-            let y = forward_gelu(&x, &w, &b).unwrap();
-            assert_eq!(bits(&numbers(&saved)), bits(&numbers(&y)));
-            outcomes.add("gelu", device, &y, &gelus);
+            let same = forward_gelu(&x, &w, &b).unwrap();
+            // cuBLASLt may sum otherwise for results of another dtype.
+            if !matches!(device, Device::Cuda(gpu) if gpu.use_of().cublaslt) {
+                assert_eq!(bits(&numbers(&pre)), bits(&numbers(&y)));
+                assert_eq!(bits(&numbers(&saved)), bits(&numbers(&same)));
+            }
+            outcomes.add("saved", device, &pre, &plain);
+            outcomes.add("gelu, saved", device, &saved, &gelus);
+            outcomes.add("gelu", device, &same, &gelus);
             let few = few_rows(&x, &w, Some(&b), Epilogue::Gelu).unwrap();
             outcomes.add("few rows, gelu", device, &few, &gelus);
         }
