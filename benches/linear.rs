@@ -19,11 +19,26 @@ fn main() {
             many_rows(&mut suite, layer, t, n, k);
         }
     }
-    for dtype in [DType::F32, DType::BF16] {
+    for dtype in [DType::F32, DType::BF16, DType::Q8, DType::Q4] {
         for (layer, n, k) in LAYERS.into_iter().chain([("head", VOCABULARY, 1024)]) {
             few_rows(&mut suite, layer, dtype, n, k);
         }
     }
+    for dtype in [DType::Q8, DType::Q4] {
+        for (layer, n, k) in LAYERS {
+            quantized(&mut suite, layer, dtype, n, k);
+        }
+    }
+}
+
+/// Prefill with quantised weights.
+fn quantized(suite: &mut Suite, layer: &str, dtype: DType, n: usize, k: usize) {
+    const ROWS: usize = 512;
+    let x = random(&[ROWS, k], 1.0);
+    let w = linear::quantize(&random(&[n, k], 0.03), dtype).unwrap();
+    let b = Tensor::zeros(&[n], DType::F32).unwrap();
+    let work = Work { flops: 2.0 * (ROWS * n * k) as f64, bytes: (w.size() + 4 * ROWS * (n + k)) as f64 };
+    suite.case(&format!("linear/forward/{layer}/{dtype}/t{ROWS}"), work, || linear::forward(&x, &w, &b).unwrap());
 }
 
 fn many_rows(suite: &mut Suite, layer: &str, t: usize, n: usize, k: usize) {
@@ -48,14 +63,18 @@ fn many_rows(suite: &mut Suite, layer: &str, t: usize, n: usize, k: usize) {
 fn few_rows(suite: &mut Suite, layer: &str, dtype: DType, n: usize, k: usize) {
     /// In decode a layer's weights come from memory: by the time of the next token, others have filled the cache.
     const COLD: usize = 256 << 20;
-    let (format, size) = if dtype == DType::BF16 { ("bf16", 2) } else { ("f32", 4) };
-    let copy = |_| random(&[n, k], 0.03).to_dtype(dtype).unwrap();
-    let copies: Vec<Tensor> = (0..COLD.div_ceil(n * k * size)).map(copy).collect();
+    let copy = || {
+        let w = random(&[n, k], 0.03);
+        if dtype.tile().is_some() { linear::quantize(&w, dtype).unwrap() } else { w.to_dtype(dtype).unwrap() }
+    };
+    let first = copy();
+    let size = first.size();
+    let copies: Vec<Tensor> = std::iter::once(first).chain((1..COLD.div_ceil(size)).map(|_| copy())).collect();
     for b in [1, 4, 8] {
         let x = random(&[b, k], 1.0);
-        let work = Work { flops: 2.0 * (b * n * k) as f64, bytes: (n * k * size + 4 * b * (n + k)) as f64 };
+        let work = Work { flops: 2.0 * (b * n * k) as f64, bytes: (size + 4 * b * (n + k)) as f64 };
         let mut weights = copies.iter().cycle();
-        suite.case(&format!("linear/few_rows/{layer}/{format}/b{b}"), work, || {
+        suite.case(&format!("linear/few_rows/{layer}/{dtype}/b{b}"), work, || {
             linear::few_rows(&x, weights.next().unwrap(), None, Epilogue::None).unwrap()
         });
     }

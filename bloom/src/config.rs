@@ -1,8 +1,19 @@
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
+use tensor::{DType, TILE};
 
 use crate::{Error, Result};
+
+/// Where a configuration says how weights are quantised.
+const QUANTIZATION: &str = "quantization_config";
+
+const FORMATS: [DType; 2] = [DType::Q8, DType::Q4];
+
+/// What it says of ours.
+fn quantization(dtype: DType) -> Value {
+    json!({ "quant_method": "ecom", "format": dtype.name(), "tile": TILE })
+}
 
 /// The shape of a BLOOM, from a Hugging Face `config.json` in either dialect: `n_embed` with `num_attention_heads`, or
 /// `hidden_size` with `n_head`. Fields that do not concern us are kept and written back.
@@ -47,6 +58,19 @@ impl Config {
         };
         config.check().map_err(Error::Input)?;
         Ok(config)
+    }
+
+    /// The format of the matrices, where they are quantised.
+    pub fn quantized(&self) -> Option<DType> {
+        let found = self.rest.get(QUANTIZATION)?;
+        FORMATS.into_iter().find(|&dtype| *found == quantization(dtype))
+    }
+
+    pub(crate) fn set_quantized(&mut self, dtype: Option<DType>) {
+        match dtype {
+            Some(dtype) => drop(self.rest.insert(QUANTIZATION.into(), quantization(dtype))),
+            None => drop(self.rest.remove(QUANTIZATION)),
+        }
     }
 
     /// See [`crate::Bloom::set_special_ids`].
@@ -114,7 +138,14 @@ impl Config {
             return Err(format!("n_inner: wanted 4 × hidden size = {}, found {inner}", 4 * config.hidden));
         }
         config.check()?;
-        Ok(Self { rest: map, ..config })
+        let config = Self { rest: map, ..config };
+        match config.rest.get(QUANTIZATION) {
+            Some(found) if !found.is_null() && config.quantized().is_none() => {
+                let wanted = FORMATS.map(|dtype| quantization(dtype).to_string()).join(" or ");
+                Err(format!("{QUANTIZATION}: wanted {wanted}, found {found}"))
+            }
+            _ => Ok(config),
+        }
     }
 
     fn check(&self) -> std::result::Result<(), String> {

@@ -2,8 +2,8 @@ use std::sync::Arc;
 
 use autograd::{Linear, Norm, ParamId, Params, Tape, Var};
 use kernels::attention::{self, KvCache, Since};
-use kernels::{cross_entropy, embedding};
-use tensor::{Device, Tensor};
+use kernels::{cross_entropy, embedding, linear};
+use tensor::{DType, Device, Tensor};
 
 use crate::{Config, Error, Result};
 
@@ -71,13 +71,20 @@ impl Bloom {
         self.params.value(self.layout.embedding).device()
     }
 
-    /// Moves the weights to a device, one after the other.
+    /// Moves the weights to a device, one after the other. A GPU gets quantised ones as bf16.
     ///
     /// # Errors
     /// What a GPU says, such as that its memory is full.
     pub fn to_device(mut self, device: &Device) -> Result<Self> {
+        let unpacks = device != &Device::Cpu;
         for p in self.params.iter_mut() {
+            if unpacks && p.value.dtype().tile().is_some() {
+                p.value = linear::dequantize(&p.value)?.to_dtype(DType::BF16)?;
+            }
             p.value = p.value.to_device(device)?;
+        }
+        if unpacks {
+            self.config.set_quantized(None);
         }
         Ok(self)
     }

@@ -2,6 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use autograd::{Linear, Norm, ParamId, Params};
+use kernels::linear;
 use kernels::sample::Philox;
 use rayon::prelude::*;
 use tensor::safetensors::{self, Checkpoint};
@@ -13,7 +14,7 @@ use crate::{Bloom, Config, Error, Result};
 /// In which format weights are held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dtype {
-    /// As in the file: bf16 or f32; f16 becomes f32, which holds every f16 exactly.
+    /// As in the file: bf16, f32 or quantised; f16 becomes f32, which holds every f16 exactly.
     Stored,
     /// f32.
     F32,
@@ -30,7 +31,8 @@ impl Bloom {
     /// `transformer.` prefix or not; `lm_head.weight` may be there or not. The vocabulary is the embedding's.
     ///
     /// # Errors
-    /// A file that is missing or malformed; a weight that is missing, unexpected, misshaped or not finite.
+    /// A file that is missing or malformed; a weight that is missing, unexpected, misshaped or not finite; weights that another
+    /// program quantised.
     pub fn load(folder: &Path, dtype: Dtype) -> Result<Self> {
         let mut config = Config::read(&folder.join("config.json"))?;
         let file = Checkpoint::open(folder)?;
@@ -39,7 +41,9 @@ impl Bloom {
         let prefix = if names.iter().any(|n| n.starts_with("transformer.")) { "transformer." } else { "" };
 
         let table = format!("{prefix}word_embeddings.weight");
+        let quantized = config.quantized();
         match file.info(&table).map(|i| i.shape.clone()) {
+            Some(_) if quantized.is_some() => {}
             Some(shape) if shape.len() == 2 && shape[1] == config.hidden && shape[0] > 0 => config.vocab = shape[0],
             Some(shape) => {
                 return Err(wrong(format!("{table}: wanted [vocabulary, {}], found {shape:?}", config.hidden)));
@@ -73,7 +77,17 @@ impl Bloom {
                 Dtype::F32 => Some(DType::F32),
                 Dtype::Bf16 => Some(DType::BF16),
             };
-            let t = file.load(&name, wanted)?.ok_or_else(|| wrong(format!("no tensor {name}")))?;
+            let none = || wrong(format!("no tensor {name}"));
+            let t = match (quantized, &shape[..]) {
+                (Some(format), &[n, k]) => {
+                    let t = file.load_quantized(&name, format, [n, k])?.ok_or_else(none)?;
+                    match wanted {
+                        Some(wanted) => linear::dequantize(&t)?.to_dtype(wanted)?,
+                        None => t,
+                    }
+                }
+                _ => file.load(&name, wanted)?.ok_or_else(none)?,
+            };
             if t.shape() != shape {
                 return Err(wrong(format!("{name}: wanted {shape:?}, found {:?}", t.shape())));
             }
@@ -84,12 +98,38 @@ impl Bloom {
             tensors.push(if shape.len() == 1 { t.to_dtype(DType::F32)? } else { t });
         }
         let bad = plan.0.par_iter().zip(&tensors).find_map_first(|((name, _), t)| {
+            if t.dtype().tile().is_some() {
+                let at = linear::first_bad_scale(t)?;
+                return Some(format!("{}: a scale of tile {at} is not a finite number", stored(name)));
+            }
             safetensors::first_non_finite(t).map(|at| format!("{}: element {at} is not a finite number", stored(name)))
         });
+        if quantized.is_some() && dtype != Dtype::Stored {
+            config.set_quantized(None);
+        }
         match bad {
             Some(what) => Err(wrong(what)),
             None => Ok(Self::assemble(config, plan, tensors)),
         }
+    }
+
+    /// The same model with its matrices in 8 or 4 bits ([`DType::Q8`], [`DType::Q4`]); norms and biases stay. It can answer and be
+    /// evaluated, on a CPU; not trained.
+    ///
+    /// # Errors
+    /// Another format, or weights that are quantised already.
+    pub fn quantize(mut self, dtype: DType) -> Result<Self> {
+        for p in self.params.iter_mut().filter(|p| p.value.shape().len() == 2) {
+            p.value = linear::quantize(&p.value, dtype)?;
+        }
+        self.config.set_quantized(Some(dtype));
+        Ok(self)
+    }
+
+    /// The format of quantised matrices.
+    pub fn quantized(&self) -> Option<DType> {
+        let dtype = self.params.value(self.layout.embedding).dtype();
+        dtype.tile().map(|_| dtype)
     }
 
     /// A new model with random weights: normal with variance 2/(5c) (Nguyen and Salazar, 2019, as BLOOM's own training

@@ -4,7 +4,7 @@ use std::io::Cursor;
 use std::path::Path;
 
 use anyhow::Context;
-use bloom::Batch;
+use bloom::{Batch, Bloom};
 use ecominstruct::instruction::Instruction;
 use ecominstruct::pack::{self, Example, Lengths, Overflow, Packed};
 use ecominstruct::prompt;
@@ -102,4 +102,17 @@ pub fn encode(rows: &[Instruction], text: &Text, limit: usize, overflow: Overflo
 pub fn batch<'a>(examples: impl Iterator<Item = &'a Example>) -> anyhow::Result<Batch> {
     let Packed { ids, bounds, rows, targets } = Packed::new(examples)?;
     Ok(Batch { ids, bounds, rows, targets })
+}
+
+/// The mean loss in nats over all targets of some examples, with up to `tokens` of them in a row.
+pub fn mean_loss(model: &Bloom, examples: &[Example], tokens: usize) -> anyhow::Result<f64> {
+    let order: Vec<u32> = (0..examples.len() as u32).collect();
+    let (mut sum, mut n) = (0.0, 0);
+    for row in pack::micro_batches(examples, &order, tokens) {
+        let b = batch(order[row].iter().map(|&i| &examples[i as usize]))?;
+        let losses = model.losses(&b.ids, &b.bounds, &b.rows, &b.targets)?;
+        sum += losses.iter().map(|&l| f64::from(l)).sum::<f64>();
+        n += losses.len();
+    }
+    Ok(sum / n as f64)
 }

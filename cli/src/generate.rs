@@ -10,6 +10,7 @@ use ecominstruct::instruction::Instruction;
 use ecominstruct::prompt;
 use kernels::sample::Sampling;
 use serde_json::json;
+use tensor::Device;
 
 use crate::device::{self, DeviceChoice};
 use crate::failure::visible;
@@ -20,7 +21,7 @@ use crate::text::{Stream, Text};
 mod questions;
 
 /// Where `ecom train` without arguments leaves its model.
-const DEMO_MODEL: &str = "runs/demo/model";
+pub const DEMO_MODEL: &str = "runs/demo/model";
 
 /// Arguments of `ecom generate`.
 #[derive(Args, Debug)]
@@ -67,7 +68,7 @@ pub struct ModelArgs {
     /// Where to compute
     #[arg(long, value_name = "WHERE", default_value = "cpu")]
     pub device: DeviceChoice,
-    /// Hold the weights as: stored (f16 becomes f32), f32, bf16
+    /// Hold the weights as: stored (bf16, f32, quantised; f16 becomes f32), f32, bf16
     #[arg(long, value_name = "DTYPE", default_value = "stored", value_parser = ["stored", "f32", "bf16"])]
     pub dtype: String,
 }
@@ -122,8 +123,12 @@ impl ModelArgs {
         };
         let config = bloom::Config::read(&folder.join("config.json"))?;
         // Stored weights are views of the file, which the system can drop; only a conversion must fit in memory.
-        let weight_size = if dtype == Dtype::F32 { 4 } else { 2 };
         let device = self.device.open()?;
+        let weight_size = match dtype {
+            Dtype::F32 => 4,
+            Dtype::Stored if config.quantized().is_some() && device == Device::Cpu => 1,
+            _ => 2,
+        };
         let job = PlanFor::Generation { batch, tokens, weight_size };
         let plan = Plan::new(&config, job, device::memory_of(&device));
         memory::must_fit(&plan, device::available(&device), "--dtype bf16, a smaller --batch, or a smaller model")?;

@@ -12,6 +12,7 @@ mod generate;
 mod inspect;
 mod memory;
 mod plan;
+mod quantize;
 mod report;
 mod settings;
 mod signals;
@@ -71,6 +72,9 @@ enum Command {
     Tokenizer(tokenizer::TokenizerArgs),
     /// Say how much memory a model needs, before anything is allocated
     Plan(plan::PlanArgs),
+    /// Write a model with its matrices in 8 or 4 bits, to answer with on a processor
+    #[command(after_help = quantize_help())]
+    Quantize(quantize::QuantizeArgs),
     /// Describe a model folder, an instruction file or a data folder
     Inspect(inspect::InspectArgs),
     /// Say which GPU and driver there are, and try each operation there
@@ -102,6 +106,12 @@ const fn eval_help() -> &'static str {
      ecom eval --model runs/shop/model data/ecominstruct_eval\n  \
      ecom eval heldout.jsonl --json > scores.json\n  \
      ecom eval data/ecominstruct_eval --predictions answers.jsonl"
+}
+
+const fn quantize_help() -> &'static str {
+    "Examples:\n  \
+     ecom quantize --model bloomz-560m --output bloomz-560m-q8\n  \
+     ecom quantize --bits 4 --model runs/shop/model --output shop-q4 --verify held.jsonl"
 }
 
 const fn data_help() -> &'static str {
@@ -142,6 +152,7 @@ fn run(arguments: Ecom) -> anyhow::Result<u8> {
         Command::Data(args) => dataset::run(&args),
         Command::Tokenizer(args) => tokenizer::run(args).map(|()| 0),
         Command::Plan(args) => plan::run(&args).map(|()| 0),
+        Command::Quantize(args) => quantize::run(&args).map(|()| 0),
         Command::Inspect(args) => inspect::run(&args).map(|()| 0),
         Command::Doctor(args) => doctor::run(&args),
         Command::Completions { shell } => {

@@ -224,6 +224,9 @@ fn start(run: &Run, material: &Material, found: Option<&Found>) -> anyhow::Resul
         (None, Some(m)) => Config::new(m.hidden, m.layers, m.heads, material.text.len().next_multiple_of(64))?,
         (None, None) => bail!("no model: name one with --model"),
     };
+    if let (Some(folder), Some(format)) = (source, config.quantized()) {
+        bail!("{}: its weights are in {format}: train what they were made of, and quantise again", folder.display());
+    }
     let device = run.device.open()?;
     let recompute = plan(&config, run, material, &device)?;
     let mut model = match found {
@@ -463,15 +466,6 @@ impl Job<'_> {
 
     /// The mean loss over the held-out targets.
     fn heldout_loss(&self) -> anyhow::Result<f64> {
-        let examples = &self.material.heldout;
-        let order: Vec<u32> = (0..examples.len() as u32).collect();
-        let (mut sum, mut n) = (0.0, 0);
-        for row in pack::micro_batches(examples, &order, self.run.recipe.tokens) {
-            let b = data::batch(order[row].iter().map(|&i| &examples[i as usize]))?;
-            let losses = self.trainer.model().losses(&b.ids, &b.bounds, &b.rows, &b.targets)?;
-            sum += losses.iter().map(|&l| f64::from(l)).sum::<f64>();
-            n += losses.len();
-        }
-        Ok(sum / n as f64)
+        data::mean_loss(self.trainer.model(), &self.material.heldout, self.run.recipe.tokens)
     }
 }

@@ -60,7 +60,7 @@ pub(crate) fn expect<T: PartialEq + std::fmt::Debug>(
 /// The dtype of `x`, which must be f32 or bf16.
 pub(crate) fn float(op: &'static str, what: &'static str, x: &Tensor) -> Result<DType> {
     match x.dtype() {
-        DType::U32 => Err(Error::Argument { op, what, wanted: "f32 or bf16".into(), found: "u32".into() }),
-        float => Ok(float),
+        float @ (DType::F32 | DType::BF16) => Ok(float),
+        other => Err(Error::Argument { op, what, wanted: "f32 or bf16".into(), found: other.to_string() }),
     }
 }

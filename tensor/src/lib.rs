@@ -9,7 +9,7 @@ pub mod safetensors;
 mod shape;
 mod tensor;
 
-pub use dtype::{DType, Element};
+pub use dtype::{DType, Element, TILE};
 pub use error::{Error, Result};
 pub use gpu::{Gpu, Graph, UseOf};
 pub use shape::Shape;

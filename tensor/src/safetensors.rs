@@ -19,7 +19,7 @@ use ::safetensors::Dtype;
 use half::{bf16, f16};
 use memmap2::Mmap;
 
-use crate::{DType, Error, Result, Shape, Tensor};
+use crate::{DType, Error, Result, Shape, TILE, Tensor};
 use header::{Unique, one_line};
 pub use write::{save, save_sharded};
 
@@ -137,7 +137,7 @@ impl Checkpoint {
                 return match dtype.unwrap_or(DType::F32) {
                     DType::F32 => Tensor::new(&info.shape, numbers.collect()).map(Some),
                     DType::BF16 => Tensor::new(&info.shape, numbers.map(bf16::from_f32).collect()).map(Some),
-                    DType::U32 => Err(bad("wanted u32, found F16")),
+                    wanted => Err(bad(&format!("wanted {wanted}, found F16"))),
                 };
             }
             Stored::Other(found) => return Err(bad(&format!("wanted F32, BF16, F16 or U32, found {found}"))),
@@ -148,6 +148,26 @@ impl Checkpoint {
         };
         let wanted = dtype.unwrap_or(stored);
         tensor.to_dtype(wanted).map(Some).map_err(|_| bad(&format!("wanted {wanted}, found {stored}")))
+    }
+
+    /// Quantised weights `[n, k]` of that name, or `None`: in the file they are bytes `[n / 16, k / 32, tile]`, rounded up. The
+    /// result is a view of the file.
+    ///
+    /// # Errors
+    /// Another stored format or shape.
+    pub fn load_quantized(&self, name: &str, dtype: DType, sizes: [usize; 2]) -> Result<Option<Tensor>> {
+        let Some(Entry { map, file, info, bytes }) = self.tensors.get(name) else { return Ok(None) };
+        let wanted = tiles(dtype, &sizes).unwrap_or_default();
+        let found = |what: String| malformed(file, format!("tensor {}: {what}", one_line(name)));
+        if info.stored != Stored::Other(Dtype::U8) || info.shape != wanted {
+            let what =
+                format!("wanted U8 {wanted:?} for {dtype} weights {sizes:?}, found {:?} {:?}", info.stored, info.shape);
+            return Err(found(one_line(&what)));
+        }
+        match Tensor::mapped(Shape::new(&sizes)?, dtype, map, bytes.clone()) {
+            Some(tensor) => Ok(Some(tensor)),
+            None => Err(found("its bytes do not fill its shape".into())),
+        }
     }
 
     /// Adds a file's tensors and returns their names, sorted.
@@ -256,7 +276,15 @@ fn copied(shape: Shape, dtype: DType, bytes: &[u8]) -> Result<Tensor> {
     match dtype {
         DType::F32 => Tensor::new(shape.sizes(), bytemuck::pod_collect_to_vec::<u8, f32>(bytes)),
         DType::BF16 => Tensor::new(shape.sizes(), bytemuck::pod_collect_to_vec::<u8, bf16>(bytes)),
-        DType::U32 => Tensor::new(shape.sizes(), bytemuck::pod_collect_to_vec::<u8, u32>(bytes)),
+        _ => Tensor::new(shape.sizes(), bytemuck::pod_collect_to_vec::<u8, u32>(bytes)),
+    }
+}
+
+/// The shape in a file of quantised weights `[n, k]`.
+fn tiles(dtype: DType, sizes: &[usize]) -> Option<Vec<usize>> {
+    match (dtype.tile(), sizes) {
+        (Some(tile), &[n, k]) => Some(vec![n.div_ceil(TILE[0]), k.div_ceil(TILE[1]), tile]),
+        _ => None,
     }
 }
 

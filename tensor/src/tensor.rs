@@ -57,8 +57,20 @@ impl Tensor {
             DType::F32 => Memory::F32(Arc::new(vec![0.0; n])),
             DType::BF16 => Memory::Bf16(Arc::new(vec![bf16::ZERO; n])),
             DType::U32 => Memory::U32(Arc::new(vec![0; n])),
+            DType::Q8 | DType::Q4 => Memory::U32(Arc::new(vec![0; dtype.bytes(&shape) / 4])),
         };
         Ok(Self { shape, dtype, memory })
+    }
+
+    /// Quantised weights `[n, k]` from their tiles.
+    ///
+    /// # Errors
+    /// A format that is not quantised, or bytes of another number than the shape asks for.
+    pub fn quantized(sizes: [usize; 2], dtype: DType, tiles: Vec<u32>) -> Result<Self> {
+        let shape = Shape::new(&sizes)?;
+        let found = Error::Shape { wanted: format!("tiles of {} bytes", 4 * tiles.len()), found: sizes.to_vec() };
+        let fits = dtype.tile().is_some() && dtype.bytes(&shape) == 4 * tiles.len();
+        if fits { Ok(Self { shape, dtype, memory: Memory::U32(Arc::new(tiles)) }) } else { Err(found) }
     }
 
     /// A tensor of zeros on a device.
@@ -68,7 +80,7 @@ impl Tensor {
     pub fn zeros_on(device: &Device, sizes: &[usize], dtype: DType) -> Result<Self> {
         let Device::Cuda(gpu) = device else { return Self::zeros(sizes, dtype) };
         let shape = Shape::new(sizes)?;
-        let mut memory = GpuMemory::new(gpu, shape.elements() * dtype.size())?;
+        let mut memory = GpuMemory::new(gpu, dtype.bytes(&shape))?;
         memory.clear()?;
         Ok(Self { shape, dtype, memory: Memory::Gpu(Arc::new(memory)) })
     }
@@ -79,7 +91,7 @@ impl Tensor {
     /// As [`Shape::new`], or what the GPU says.
     pub fn undefined(gpu: &Gpu, sizes: &[usize], dtype: DType) -> Result<Self> {
         let shape = Shape::new(sizes)?;
-        let memory = GpuMemory::new(gpu, shape.elements() * dtype.size())?;
+        let memory = GpuMemory::new(gpu, dtype.bytes(&shape))?;
         Ok(Self { shape, dtype, memory: Memory::Gpu(Arc::new(memory)) })
     }
 
@@ -94,6 +106,7 @@ impl Tensor {
         }
         // The casts are between a type and itself: `T` is one of three, told apart by its tag.
         let memory = match T::DTYPE {
+            DType::Q8 | DType::Q4 => return Self::zeros(sizes, T::DTYPE), // no `T` has these
             DType::F32 => Memory::F32(Arc::new(bytemuck::allocation::cast_vec(values))),
             DType::BF16 => Memory::Bf16(Arc::new(bytemuck::allocation::cast_vec(values))),
             DType::U32 => Memory::U32(Arc::new(bytemuck::allocation::cast_vec(values))),
@@ -104,7 +117,7 @@ impl Tensor {
     /// A tensor over a part of a mapped file; `None` where the bytes are too few, too many or misaligned.
     pub(crate) fn mapped(shape: Shape, dtype: DType, map: &Arc<Mmap>, bytes: Range<usize>) -> Option<Self> {
         let part = map.get(bytes.clone())?;
-        let fits = part.len() == shape.elements().checked_mul(dtype.size())?;
+        let fits = part.len() == dtype.bytes(&shape);
         let aligned = part.as_ptr().addr().is_multiple_of(dtype.size());
         (fits && aligned).then(|| Self { shape, dtype, memory: Memory::Mapped(map.clone(), bytes) })
     }
@@ -145,6 +158,10 @@ impl Tensor {
                     DType::F32 => Self::new(self.shape(), bytemuck::pod_collect_to_vec::<u8, f32>(&bytes)),
                     DType::BF16 => Self::new(self.shape(), bytemuck::pod_collect_to_vec::<u8, bf16>(&bytes)),
                     DType::U32 => Self::new(self.shape(), bytemuck::pod_collect_to_vec::<u8, u32>(&bytes)),
+                    DType::Q8 | DType::Q4 => {
+                        let (n, k) = self.dims2()?;
+                        Self::quantized([n, k], self.dtype, bytemuck::pod_collect_to_vec::<u8, u32>(&bytes))
+                    }
                 }
             }
             (Memory::Gpu(_), Device::Cuda(_)) => self.to_device(&Device::Cpu)?.to_device(device),
@@ -194,7 +211,7 @@ impl Tensor {
 
     /// The size in bytes.
     pub fn size(&self) -> usize {
-        self.elements() * self.dtype.size()
+        self.dtype.bytes(&self.shape)
     }
 
     /// Where the numbers are in the memory of `gpu`, for a kernel on its stream to read.

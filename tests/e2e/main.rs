@@ -10,6 +10,7 @@ mod dataset;
 mod faults;
 mod gpu;
 mod kill;
+mod quantize;
 mod training;
 
 use std::collections::BTreeMap;

@@ -18,7 +18,7 @@ use tensor::{DType, Device, Tensor};
 
 use crate::error::{expect, float, of};
 use crate::linear::gemm::{Matrix, Start, Values, gemm};
-use crate::linear::{self, Epilogue};
+use crate::linear::{self, Epilogue, quantized};
 use crate::{Error, Result, simd};
 
 const OP: &str = "cross_entropy";
@@ -30,7 +30,7 @@ fn chunk_rows(v: usize) -> usize {
 }
 
 /// The loss of each row in nats `[r]` (f32), of `hidden` `[r, c]` (f32, on a GPU also bf16) under the head `table` `[v, c]` (f32 or
-/// bf16; bf16 with bf16 rows) with the ids `targets` `[r]`.
+/// bf16; bf16 with bf16 rows; on a CPU also quantised) with the ids `targets` `[r]`.
 ///
 /// # Errors
 /// Shapes or dtypes that do not fit, or a target that is not below v.
@@ -48,7 +48,8 @@ pub fn forward(hidden: &Tensor, table: &Tensor, targets: &[u32]) -> Result<Tenso
                 .zip(targets)
                 .map(|(row, &target)| simd::run(cpu::Loss { logits: row, target: target as usize }).loss),
         );
-    });
+        Ok(())
+    })?;
     Tensor::new(&[targets.len()], losses).map_err(of(OP))
 }
 
@@ -67,6 +68,7 @@ pub fn forward_backward(
     check(hidden, table, targets)?;
     expect(OP, "dtable's shape", dtable.shape(), table.shape())?;
     expect(OP, "dtable's dtype", dtable.dtype(), DType::F32)?;
+    float(OP, "the table's dtype", table)?;
     if let Device::Cuda(gpu) = hidden.device() {
         return cuda::forward_backward(gpu, hidden, table, targets, scale, dtable);
     }
@@ -76,6 +78,7 @@ pub fn forward_backward(
     let mut losses = Vec::with_capacity(targets.len());
     let mut dhidden = vec![0.0; targets.len() * c];
     let mut rest = dhidden.as_mut_slice();
+    let table = head.values()?;
     head.chunks(|logits, hidden, targets| {
         losses.par_extend(logits.par_chunks_exact_mut(v).zip(targets).map(|(logits, &target)| {
             let softmax = simd::run(cpu::Loss { logits, target: target as usize });
@@ -87,15 +90,16 @@ pub fn forward_backward(
         let (part, others) = std::mem::take(&mut rest).split_at_mut(rows * c);
         rest = others;
         let dlogits = Matrix::row_major(Values::F32(logits), rows, v);
-        gemm(part, dlogits, head.table(), Start::Zero);
+        gemm(part, dlogits, Matrix::row_major(table, v, c), Start::Zero);
         gemm(dtable, dlogits.t(), Matrix::row_major(Values::F32(hidden), rows, c), Start::Add);
-    });
+        Ok(())
+    })?;
     let losses = Tensor::new(&[targets.len()], losses).map_err(of(OP))?;
     Ok((losses, Tensor::new(&[targets.len(), c], dhidden).map_err(of(OP))?))
 }
 
 /// The logits `[b, v]` (f32) of a few rows `hidden` `[b, c]` (f32, on a GPU also bf16) under the head `table` `[v, c]` (f32 or bf16;
-/// bf16 with bf16 rows), to sample from.
+/// bf16 with bf16 rows; on a CPU also quantised), to sample from.
 ///
 /// # Errors
 /// Shapes or dtypes that do not fit.
@@ -122,7 +126,9 @@ fn width(hidden: &Tensor, table: &Tensor) -> Result<(usize, usize)> {
     let (r, c) = hidden.dims2().map_err(of(OP))?;
     let (v, width) = table.dims2().map_err(of(OP))?;
     expect(OP, "the table's width", width, c)?;
-    float(OP, "the table's dtype", table)?;
+    if table.dtype().tile().is_none() {
+        float(OP, "the table's dtype", table)?;
+    }
     if float(OP, "hidden's dtype", hidden)? == DType::BF16 {
         expect(OP, "the table's dtype, with bf16 rows", table.dtype(), DType::BF16)?;
     }
@@ -132,7 +138,7 @@ fn width(hidden: &Tensor, table: &Tensor) -> Result<(usize, usize)> {
 /// Arguments that were checked, in main memory.
 struct Head<'a> {
     hidden: &'a [f32],
-    table: Values<'a>,
+    table: &'a Tensor,
     targets: &'a [u32],
     v: usize,
     c: usize,
@@ -141,27 +147,32 @@ struct Head<'a> {
 impl<'a> Head<'a> {
     fn new(hidden: &'a Tensor, table: &'a Tensor, targets: &'a [u32]) -> Result<Self> {
         let (v, c) = table.dims2().map_err(of(OP))?;
-        let hidden = hidden.values().map_err(of(OP))?;
-        let table = match table.dtype() {
-            DType::BF16 => Values::Bf16(table.values::<bf16>().map_err(of(OP))?),
-            _ => Values::F32(table.values().map_err(of(OP))?),
-        };
-        Ok(Self { hidden, table, targets, v, c })
+        Ok(Self { hidden: hidden.values().map_err(of(OP))?, table, targets, v, c })
     }
 
-    fn table(&self) -> Matrix<'a> {
-        Matrix::row_major(self.table, self.v, self.c)
+    /// The table, unless it is quantised.
+    fn values(&self) -> Result<Values<'a>> {
+        Ok(match self.table.dtype() {
+            DType::BF16 => Values::Bf16(self.table.values::<bf16>().map_err(of(OP))?),
+            _ => Values::F32(self.table.values().map_err(of(OP))?),
+        })
     }
 
     /// Calls `each` with the logits, the hidden rows and the targets of every chunk, in order.
-    fn chunks(&self, mut each: impl FnMut(&mut [f32], &[f32], &[u32])) {
+    fn chunks(&self, mut each: impl FnMut(&mut [f32], &[f32], &[u32]) -> Result<()>) -> Result<()> {
         let size = chunk_rows(self.v);
         let mut logits = vec![0.0; size.min(self.targets.len()) * self.v];
         for (i, targets) in self.targets.chunks(size).enumerate() {
             let hidden = &self.hidden[i * size * self.c..][..targets.len() * self.c];
             let logits = &mut logits[..targets.len() * self.v];
-            gemm(logits, Matrix::row_major(Values::F32(hidden), targets.len(), self.c), self.table().t(), Start::Zero);
-            each(logits, hidden, targets);
+            if self.table.dtype().tile().is_some() {
+                quantized::multiply(OP, hidden, self.table, logits, |_, _, _| {})?;
+            } else {
+                let table = Matrix::row_major(self.values()?, self.v, self.c).t();
+                gemm(logits, Matrix::row_major(Values::F32(hidden), targets.len(), self.c), table, Start::Zero);
+            }
+            each(logits, hidden, targets)?;
         }
+        Ok(())
     }
 }

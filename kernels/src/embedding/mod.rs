@@ -10,9 +10,11 @@ mod spec;
 use tensor::{DType, Device, Tensor};
 
 use crate::error::{expect, float, of};
+use crate::linear::quantized;
 use crate::{Error, Result};
 
-/// Row `ids[i]` of the table `[v, c]` (f32 or bf16) for each token: `[t, c]` in f32, on a GPU in the table's dtype.
+/// Row `ids[i]` of the table `[v, c]` (f32 or bf16, on a CPU also quantised) for each token: `[t, c]` in f32, on a GPU in the table's
+/// dtype.
 ///
 /// # Errors
 /// An id of v or more; a table of another rank or dtype.
@@ -20,13 +22,14 @@ pub fn forward(table: &Tensor, ids: &[u32]) -> Result<Tensor> {
     let op = "embedding::forward";
     let (v, c) = table.dims2().map_err(of(op))?;
     check(op, ids, v)?;
-    let dtype = float(op, "the table's dtype", table)?;
     if let Device::Cuda(gpu) = table.device() {
+        float(op, "the table's dtype", table)?;
         return cuda::forward(gpu, table, ids);
     }
     let mut y = Tensor::zeros(&[ids.len(), c], DType::F32).map_err(of(op))?;
     let rows = y.values_mut::<f32>().map_err(of(op))?;
-    match dtype {
+    match table.dtype() {
+        DType::Q8 | DType::Q4 => quantized::rows(table, ids.iter().map(|&id| id as usize), rows)?,
         DType::BF16 => cpu::forward(table.values::<half::bf16>().map_err(of(op))?, ids, c, rows, half::bf16::to_f32),
         _ => cpu::forward(table.values::<f32>().map_err(of(op))?, ids, c, rows, |x| x),
     }

@@ -5,6 +5,8 @@
 //! (decode) through [`few_rows`], which reads the weights once and is bound by memory. The two sum in different
 //! orders, so they agree within rounding, not bit for bit. Within each, a row's bits do not depend on the other rows.
 //!
+//! Weights of 8 or 4 bits ([`quantize`]) go one way, in tiles, for few rows and for many.
+//!
 //! Activations (x, y, pre, the residual and their gradients) are f32, on a GPU also bf16, with bf16 weights then. Biases and the
 //! gradients of parameters are f32.
 
@@ -14,6 +16,7 @@ mod gelu;
 pub(crate) mod gemm;
 mod output;
 mod pack;
+pub(crate) mod quantized;
 #[cfg(test)]
 mod spec;
 mod tile;
@@ -25,6 +28,7 @@ use crate::error::{expect, float, of};
 use crate::{Error, Result};
 use gemm::{Matrix, Start, Values, gemm, gemm_then};
 use output::Output;
+pub use quantized::{dequantize, first_bad_scale, quantize};
 
 const OP: &str = "linear";
 
@@ -39,7 +43,7 @@ pub enum Epilogue<'a> {
     Residual(&'a Tensor),
 }
 
-/// `x · Wᵀ + b` with x `[t, k]`, w `[n, k]` (f32 or bf16), b `[n]`: `[t, n]`, of the dtype of x.
+/// `x · Wᵀ + b` with x `[t, k]`, w `[n, k]` (f32 or bf16, on a CPU also quantised), b `[n]`: `[t, n]`, of the dtype of x.
 ///
 /// # Errors
 /// Shapes or dtypes that do not go together.
@@ -171,8 +175,13 @@ pub fn few_rows(x: &Tensor, w: &Tensor, b: Option<&Tensor>, epilogue: Epilogue<'
     }
     let finish = Finish::new(op, n, b, epilogue)?;
     let x = x.values::<f32>().map_err(of(op))?;
-    let w = weights(op, w)?;
     let mut y = Tensor::zeros(&[t, n], DType::F32).map_err(of(op))?;
+    if w.dtype().tile().is_some() {
+        let apply = |row: usize, col: usize, part: &mut [f32]| finish.apply(row, col, part);
+        quantized::multiply(op, x, w, y.values_mut().map_err(of(op))?, apply)?;
+        return Ok(y);
+    }
+    let w = weights(op, w)?;
     let output = Output::new(y.values_mut().map_err(of(op))?, n);
     match w {
         Values::F32(w) => few_rows::multiply(x, w, k, &output, [t, n], |row, col, part| finish.apply(row, col, part)),
@@ -195,6 +204,9 @@ fn many_rows(op: &'static str, x: &Tensor, w: &Tensor, b: &Tensor, epilogue: Epi
     let (t, k, n) = sizes(op, x, w, Some(b), epilogue)?;
     if let Device::Cuda(gpu) = x.device() {
         return cuda::forward(gpu, x, w, Some(b), epilogue, dtypes(op, x, w, Some(b), epilogue)?);
+    }
+    if w.dtype().tile().is_some() {
+        return few_rows(x, w, Some(b), epilogue);
     }
     let finish = Finish::new(op, n, Some(b), epilogue)?;
     let x = Matrix::row_major(activations(op, x)?, t, k);

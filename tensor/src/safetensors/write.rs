@@ -30,8 +30,10 @@ pub fn save(path: &Path, tensors: &[(&str, &Tensor)], metadata: &BTreeMap<String
             DType::F32 => Dtype::F32,
             DType::BF16 => Dtype::BF16,
             DType::U32 => Dtype::U32,
+            DType::Q8 | DType::Q4 => Dtype::U8,
         };
-        let info = TensorInfo { dtype, shape: tensor.shape().to_vec(), data_offsets: (start, end) };
+        let shape = super::tiles(tensor.dtype(), tensor.shape()).unwrap_or_else(|| tensor.shape().to_vec());
+        let info = TensorInfo { dtype, shape, data_offsets: (start, end) };
         let info = serde_json::to_value(info).map_err(|e| malformed(path, e.to_string()))?;
         if entries.insert((*name).into(), info).is_some() {
             return Err(malformed(path, format!("wanted distinct names of tensors, found {name} twice")));
