@@ -18,10 +18,10 @@ const TOGETHER: usize = 8;
 /// Up to so many products, waking other threads costs more than it saves.
 const ALONE: usize = 1 << 16;
 
-/// Rows of x in 8 bits.
+/// Rows of x in 8 bits, those that pass a tile together side by side: of all of them block 0, then block 1, and so on.
 pub(super) struct Rows {
-    /// Four codes each, from -127 to 127.
-    codes: Vec<[i8; 4]>,
+    /// From -127 to 127.
+    codes: Vec<Block>,
     scales: Vec<f32>,
     /// What the weights' zero adds up to, negative.
     offsets: Vec<i32>,
@@ -29,37 +29,65 @@ pub(super) struct Rows {
     count: usize,
 }
 
+/// The codes of a row in a block, by four.
+type Block = [[i8; 4]; GROUPS];
+
 impl Rows {
     /// x `[t, k]`. A block with a number that is infinite or none has that for a scale.
     pub fn new(x: &[f32], k: usize, bits: Bits) -> Self {
         let (blocks, count) = (k.div_ceil(BLOCK), x.len().checked_div(k).unwrap_or(0));
+        let size = count * blocks;
         let mut all = Self {
-            codes: vec![[0; 4]; count * blocks * GROUPS],
-            scales: vec![0.0; count * blocks],
-            offsets: vec![0; count * blocks],
+            codes: vec![[[0; 4]; GROUPS]; size],
+            scales: vec![0.0; size],
+            offsets: vec![0; size],
             blocks,
             count,
         };
-        let row = |x: &[f32], codes: &mut [[i8; 4]], scales: &mut [f32], offsets: &mut [i32]| {
-            simd::run(Quantize { x, codes: codes.as_flattened_mut(), scales, offsets, zero: bits.zero() });
-        };
-        if k == 0 {
+        if size == 0 {
             return all;
         }
-        let codes = all.codes.par_chunks_exact_mut(blocks * GROUPS);
-        let others = all.scales.par_chunks_exact_mut(blocks).zip(all.offsets.par_chunks_exact_mut(blocks));
-        let each = x.par_chunks_exact(k).zip(codes).zip(others);
-        each.with_min_len(32).for_each(|((x, codes), (scales, offsets))| row(x, codes, scales, offsets));
+        let most = TOGETHER * blocks;
+        let others = all.scales.par_chunks_mut(most).zip(all.offsets.par_chunks_mut(most));
+        let groups = x.par_chunks(TOGETHER * k).zip(all.codes.par_chunks_mut(most)).zip(others);
+        groups.with_min_len(4).for_each(|((x, codes), (scales, offsets))| {
+            let mut first = 0;
+            for rows in together(x.len() / k) {
+                let part = first * blocks..(first + rows) * blocks;
+                for row in 0..rows {
+                    simd::run(Quantize {
+                        x: &x[(first + row) * k..][..k],
+                        codes: &mut codes[part.clone()],
+                        scales: &mut scales[part.clone()],
+                        offsets: &mut offsets[part.clone()],
+                        place: (row, rows),
+                        zero: bits.zero(),
+                    });
+                }
+                first += rows;
+            }
+        });
         all
     }
 }
 
-/// One row of x.
+/// How many of `rows` rows pass a tile together, in order: 8 as long as there are as many, then 4, 2 and 1.
+fn together(mut rows: usize) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let next = if rows >= TOGETHER { TOGETHER } else { rows.checked_ilog2().map_or(0, |power| 1 << power) };
+        rows -= next;
+        (next > 0).then_some(next)
+    })
+}
+
+/// One row of x, and where it goes: one block of each group of blocks.
 struct Quantize<'a> {
     x: &'a [f32],
-    codes: &'a mut [i8],
+    codes: &'a mut [Block],
     scales: &'a mut [f32],
     offsets: &'a mut [i32],
+    /// Which of how many.
+    place: (usize, usize),
     zero: i32,
 }
 
@@ -68,7 +96,8 @@ impl Work for Quantize<'_> {
 
     #[inline(always)]
     fn call<const FMA: bool>(self) {
-        let blocks = self.codes.chunks_exact_mut(BLOCK).zip(self.scales).zip(self.offsets);
+        let (row, rows) = self.place;
+        let blocks = self.codes.iter_mut().zip(self.scales).zip(self.offsets).skip(row).step_by(rows);
         for (x, ((codes, scale), offset)) in self.x.chunks(BLOCK).zip(blocks) {
             let mut block = [0.0f32; BLOCK];
             block[..x.len()].copy_from_slice(x);
@@ -78,7 +107,7 @@ impl Work for Quantize<'_> {
             *scale = most / 127.0 + bad;
             let inverse = if most > 0.0 && scale.is_finite() { 127.0 / most } else { 0.0 };
             let mut sum = 0i32;
-            for (code, x) in codes.iter_mut().zip(block) {
+            for (code, x) in codes.as_flattened_mut().iter_mut().zip(block) {
                 let near = (x * inverse).round_ties_even() as i32;
                 sum += near;
                 *code = near as i8;
@@ -143,14 +172,14 @@ pub(super) fn multiply_by(
             let cols = tile * ROWS..n.min((tile + 1) * ROWS);
             let tiles = &tiles[tile * stride..][..stride];
             let mut row = 0;
-            while row < x.count {
+            for rows in together(x.count) {
                 let mut sums = [[0.0f32; ROWS]; TOGETHER];
-                let rows = TOGETHER.min(x.count - row);
+                let sums = &mut sums[..rows];
                 match bits {
-                    Bits::Eight => together::<false>(path, x, row, tiles, &mut sums[..rows]),
-                    Bits::Four => together::<true>(path, x, row, tiles, &mut sums[..rows]),
+                    Bits::Eight => some::<false>(path, x, row, tiles, sums),
+                    Bits::Four => some::<true>(path, x, row, tiles, sums),
                 }
-                for (i, sums) in sums[..rows].iter().enumerate() {
+                for (i, sums) in sums.iter().enumerate() {
                     // SAFETY: a task alone writes to its columns.
                     let part = unsafe { output.part(row + i, cols.clone()) };
                     part.copy_from_slice(&sums[..cols.len()]);
@@ -168,56 +197,53 @@ pub(super) fn multiply_by(
     }
 }
 
-/// Some rows of x, from `row` on, times a row of tiles.
-fn together<const FOUR: bool>(path: Path, x: &Rows, row: usize, tiles: &[u8], sums: &mut [[f32; ROWS]]) {
+/// Rows of x that pass together, from `row` on, times a row of tiles.
+fn some<const FOUR: bool>(path: Path, x: &Rows, row: usize, tiles: &[u8], sums: &mut [[f32; ROWS]]) {
     match sums.len() {
-        8 => some::<FOUR, 8>(path, x, row, tiles, sums),
-        4..8 => {
-            let (first, rest) = sums.split_at_mut(4);
-            some::<FOUR, 4>(path, x, row, tiles, first);
-            together::<FOUR>(path, x, row + 4, tiles, rest);
-        }
-        2 | 3 => {
-            let (first, rest) = sums.split_at_mut(2);
-            some::<FOUR, 2>(path, x, row, tiles, first);
-            together::<FOUR>(path, x, row + 2, tiles, rest);
-        }
-        1 => some::<FOUR, 1>(path, x, row, tiles, sums),
-        _ => {}
-    }
-}
-
-fn some<const FOUR: bool, const M: usize>(path: Path, x: &Rows, row: usize, tiles: &[u8], sums: &mut [[f32; ROWS]]) {
-    let Ok(sums) = <&mut [[f32; ROWS]; M]>::try_from(sums) else { return };
-    let of = |m: usize| (row + m) * x.blocks..(row + m + 1) * x.blocks;
-    let (codes, _) = x.codes.as_chunks::<GROUPS>();
-    let mut dots = Dots::<FOUR, M> {
-        codes: std::array::from_fn(|m| &codes[of(m)]),
-        scales: std::array::from_fn(|m| &x.scales[of(m)]),
-        offsets: std::array::from_fn(|m| &x.offsets[of(m)]),
-        tiles,
-        sums,
-    };
-    let tile = if FOUR { Bits::Four.tile() } else { Bits::Eight.tile() };
-    assert_eq!(tiles.len(), x.blocks * tile, "whole tiles");
-    match path {
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: the path is one that is here, and so are its instructions.
-        Path::Vnni => unsafe { wide::vnni(&mut dots) },
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: as above.
-        Path::Avx2 => unsafe { wide::avx2(&mut dots) },
-        Path::Portable => simd::run(dots),
+        8 => Dots::<FOUR, 8>::run(path, x, row, tiles, sums),
+        4 => Dots::<FOUR, 4>::run(path, x, row, tiles, sums),
+        2 => Dots::<FOUR, 2>::run(path, x, row, tiles, sums),
+        _ => Dots::<FOUR, 1>::run(path, x, row, tiles, sums),
     }
 }
 
 /// `M` rows of x, block by block, and a row of tiles.
 struct Dots<'a, const FOUR: bool, const M: usize> {
-    codes: [&'a [[[i8; 4]; GROUPS]]; M],
-    scales: [&'a [f32]; M],
-    offsets: [&'a [i32]; M],
+    codes: &'a [[Block; M]],
+    scales: &'a [[f32; M]],
+    offsets: &'a [[i32; M]],
     tiles: &'a [u8],
-    sums: &'a mut [[f32; ROWS]; M],
+    sums: &'a mut [[f32; ROWS]],
+}
+
+impl<const FOUR: bool, const M: usize> Dots<'_, FOUR, M> {
+    fn run(path: Path, x: &Rows, row: usize, tiles: &[u8], sums: &mut [[f32; ROWS]]) {
+        let of = row * x.blocks..(row + M) * x.blocks;
+        let mut dots = Dots::<FOUR, M> {
+            codes: x.codes[of.clone()].as_chunks().0,
+            scales: x.scales[of.clone()].as_chunks().0,
+            offsets: x.offsets[of].as_chunks().0,
+            tiles,
+            sums,
+        };
+        match path {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: the path is one that is here, and so are its instructions.
+            Path::Vnni => unsafe { wide::vnni(&mut dots) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Path::Avx2 => unsafe { wide::avx2(&mut dots) },
+            Path::Portable => simd::run(dots),
+        }
+    }
+
+    /// Each tile with the blocks that it meets.
+    #[inline(always)]
+    fn blocks(&self) -> impl Iterator<Item = (&[u8], &[Block; M], &[f32; M], &[i32; M])> {
+        let size = if FOUR { Bits::Four.tile() } else { Bits::Eight.tile() };
+        let rows = self.codes.iter().zip(self.scales).zip(self.offsets);
+        self.tiles.chunks_exact(size).zip(rows).map(|(tile, ((codes, scales), offsets))| (tile, codes, scales, offsets))
+    }
 }
 
 /// The portable form.
@@ -227,19 +253,22 @@ impl<const FOUR: bool, const M: usize> Work for Dots<'_, FOUR, M> {
     #[inline(always)]
     fn call<const FMA: bool>(self) {
         let bits = if FOUR { Bits::Four } else { Bits::Eight };
-        for (b, tile) in self.tiles.chunks_exact(bits.tile()).enumerate() {
+        let mut sums = [[0.0f32; ROWS]; M];
+        for (tile, codes, scales, offsets) in self.blocks() {
             for m in 0..M {
-                let x = self.codes[m][b].as_flattened();
-                for (row, sum) in self.sums[m].iter_mut().enumerate() {
-                    let mut dot = self.offsets[m][b];
+                let x = codes[m].as_flattened();
+                for (row, sum) in sums[m].iter_mut().enumerate() {
+                    let mut dot = offsets[m];
                     for (col, &x) in x.iter().enumerate() {
                         dot += bits.code(tile, row, col) * i32::from(x);
                     }
                     let scale = f16::from_le_bytes([tile[2 * row], tile[2 * row + 1]]).to_f32();
-                    *sum = simd::fma::<FMA>(dot as f32, scale * self.scales[m][b], *sum);
+                    // Rounded once, also where that takes a routine: the bits are the same everywhere.
+                    *sum = (dot as f32).mul_add(scale * scales[m], *sum);
                 }
             }
         }
+        self.sums.copy_from_slice(&sums);
     }
 }
 
@@ -255,7 +284,7 @@ mod wide {
         _mm512_srli_epi16, _mm512_storeu_ps,
     };
 
-    use super::{Bits, Dots, GROUPS, ROWS, SCALES};
+    use super::{Dots, GROUPS, ROWS, SCALES, TOGETHER};
     use crate::simd::wide::store;
 
     #[target_feature(enable = "avx512f")]
@@ -287,17 +316,15 @@ mod wide {
     /// The products with AVX-512 and its dot product of bytes.
     #[target_feature(enable = "avx512f,avx512bw,avx512vnni,avx2,f16c,fma")]
     pub fn vnni<const FOUR: bool, const M: usize>(dots: &mut Dots<'_, FOUR, M>) {
-        let size = if FOUR { Bits::Four.tile() } else { Bits::Eight.tile() };
         let low = _mm512_set1_epi8(15);
         let mut sums = [_mm512_setzero_ps(); M];
-        for (b, tile) in dots.tiles.chunks_exact(size).enumerate() {
+        for (tile, x, x_scales, offsets) in dots.blocks() {
             let (scales, codes) = tile.split_at(SCALES);
             let Some(scales) = scales.as_array::<SCALES>() else { return };
             let scales = _mm512_cvtph_ps(load32(scales));
             let codes = codes.as_chunks::<64>().0;
-            let x = dots.codes.map(|codes| &codes[b]);
-            // Two sums in turn, so that one instruction need not wait for the one before.
-            let mut even = dots.offsets.map(|offsets| _mm512_set1_epi32(offsets[b]));
+            // For few rows two sums in turn, so that one instruction need not wait for the one before.
+            let mut even = offsets.map(|offset| _mm512_set1_epi32(offset));
             let mut odd = [_mm512_setzero_si512(); M];
             for pair in 0..GROUPS / 2 {
                 let (w, v) = if FOUR {
@@ -308,13 +335,14 @@ mod wide {
                 };
                 for m in 0..M {
                     even[m] = _mm512_dpbusd_epi32(even[m], w, _mm512_set1_epi32(word(x[m][2 * pair])));
-                    odd[m] = _mm512_dpbusd_epi32(odd[m], v, _mm512_set1_epi32(word(x[m][2 * pair + 1])));
+                    let sum = if M < TOGETHER { &mut odd[m] } else { &mut even[m] };
+                    *sum = _mm512_dpbusd_epi32(*sum, v, _mm512_set1_epi32(word(x[m][2 * pair + 1])));
                 }
             }
             for m in 0..M {
-                let dot = _mm512_cvtepi32_ps(_mm512_add_epi32(even[m], odd[m]));
-                let scale = _mm512_mul_ps(scales, _mm512_set1_ps(dots.scales[m][b]));
-                sums[m] = _mm512_fmadd_ps(dot, scale, sums[m]);
+                let dot = if M < TOGETHER { _mm512_add_epi32(even[m], odd[m]) } else { even[m] };
+                let scale = _mm512_mul_ps(scales, _mm512_set1_ps(x_scales[m]));
+                sums[m] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), scale, sums[m]);
             }
         }
         for (to, sum) in dots.sums.iter_mut().zip(sums) {
@@ -326,17 +354,15 @@ mod wide {
     /// The products with AVX2, eight rows of a tile at a time.
     #[target_feature(enable = "avx2,f16c,fma")]
     pub fn avx2<const FOUR: bool, const M: usize>(dots: &mut Dots<'_, FOUR, M>) {
-        let size = if FOUR { Bits::Four.tile() } else { Bits::Eight.tile() };
         let (low, top, ones) = (_mm256_set1_epi8(15), _mm256_set1_epi8(i8::MIN), _mm256_set1_epi16(1));
         let mut sums = [[_mm256_setzero_ps(); M]; 2];
-        for (b, tile) in dots.tiles.chunks_exact(size).enumerate() {
+        for (tile, x, x_scales, offsets) in dots.blocks() {
             let (scales, codes) = tile.split_at(SCALES);
             let codes = codes.as_chunks::<32>().0;
-            let x = dots.codes.map(|codes| &codes[b]);
             for (half, (scales, sums)) in scales.as_chunks::<ROWS>().0.iter().zip(&mut sums).enumerate() {
                 let scales = _mm256_cvtph_ps(load16(scales));
                 // 8-bit codes are taken with their sign, as two of them times 127 would not fit in 16 bits without.
-                let mut all = dots.offsets.map(|offsets| _mm256_set1_epi32(if FOUR { offsets[b] } else { 0 }));
+                let mut all = offsets.map(|offset| _mm256_set1_epi32(if FOUR { offset } else { 0 }));
                 for group in 0..GROUPS {
                     let w = if FOUR {
                         let both = load32(&codes[2 * (group / 2) + half]);
@@ -353,7 +379,7 @@ mod wide {
                     }
                 }
                 for m in 0..M {
-                    let scale = _mm256_mul_ps(scales, _mm256_set1_ps(dots.scales[m][b]));
+                    let scale = _mm256_mul_ps(scales, _mm256_set1_ps(x_scales[m]));
                     sums[m] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(all[m]), scale, sums[m]);
                 }
             }
