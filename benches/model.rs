@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use autograd::Settings;
 use bloom::{Batch, Bloom, Config, Decoding, Dtype, Generation, Recompute, Trainer};
 use ceilings::{Suite, Work, random_ids};
+use tensor::DType;
 
 /// A packed batch: documents of 128 tokens, of which 19 (15 %) are the response.
 const DOCUMENTS: usize = 8;
@@ -30,14 +31,21 @@ fn shape(suite: &mut Suite, name: &str, config: impl Fn() -> Config) {
     let model = Bloom::random(config(), 1).unwrap();
     prefill(suite, &format!("model/prefill128/{name}/f32"), &model);
     for batch in [1, 8] {
-        decode(suite, &format!("model/decode/{name}/f32/b{batch}"), &model, batch, 4);
+        decode(suite, &format!("model/decode/{name}/f32/b{batch}"), &model, batch);
     }
     let folder = tempfile::tempdir().unwrap();
     model.save(folder.path()).unwrap();
     drop(model);
     let model = Bloom::load(folder.path(), Dtype::Bf16).unwrap();
     for batch in [1, 8] {
-        decode(suite, &format!("model/decode/{name}/bf16/b{batch}"), &model, batch, 2);
+        decode(suite, &format!("model/decode/{name}/bf16/b{batch}"), &model, batch);
+    }
+    for dtype in [DType::Q8, DType::Q4] {
+        let model = model.clone().quantize(dtype).unwrap();
+        prefill(suite, &format!("model/prefill128/{name}/{dtype}"), &model);
+        for batch in [1, 8] {
+            decode(suite, &format!("model/decode/{name}/{dtype}/b{batch}"), &model, batch);
+        }
     }
 }
 
@@ -73,20 +81,20 @@ fn train(suite: &mut Suite, name: &str, config: Config) {
 fn prefill(suite: &mut Suite, name: &str, model: &Bloom) {
     let part = Parts::of(model.config());
     let flops = 2.0 * (part.body * LENGTH as f64 + part.head) + part.attention(LENGTH * (LENGTH + 1) / 2);
-    let work = Work { flops, bytes: 4.0 * (part.body + part.head) };
+    let work = Work { flops, bytes: size(model) };
     let prompts = [random_ids(LENGTH, model.vocab())];
     let settings = greedy(model, 1, 1);
     suite.case(name, work, || model.generate(&prompts, &settings, &mut |_, _, _| true).unwrap());
 }
 
-/// One more token for each of `batch` prompts of 128, from the second new token on; `size` is a weight's in bytes.
-fn decode(suite: &mut Suite, name: &str, model: &Bloom, batch: usize, size: usize) {
+/// One more token for each of `batch` prompts of 128, from the second new token on.
+fn decode(suite: &mut Suite, name: &str, model: &Bloom, batch: usize) {
     let part = Parts::of(model.config());
     let tokens = batch * (LENGTH + NEW as usize / 2);
     let weights = part.body + part.head;
     let cached = 4.0 * (2 * model.config().layers * model.config().hidden * tokens) as f64;
-    let work =
-        Work { flops: 2.0 * batch as f64 * weights + part.attention(tokens), bytes: size as f64 * weights + cached };
+    let flops = 2.0 * batch as f64 * weights + part.attention(tokens);
+    let work = Work { flops, bytes: size(model) + cached };
     let prompts: Vec<Vec<u32>> =
         random_ids(batch * LENGTH, model.vocab()).chunks(LENGTH).map(<[u32]>::to_vec).collect();
     let settings = greedy(model, batch, NEW as usize + 1);
@@ -96,6 +104,11 @@ fn decode(suite: &mut Suite, name: &str, model: &Bloom, batch: usize, size: usiz
         // As if exactly `tokens` had been decoded.
         time.mul_f64(tokens as f64 / (runs * NEW) as f64)
     });
+}
+
+/// Bytes of the weights.
+fn size(model: &Bloom) -> f64 {
+    model.params().iter().map(|p| p.value.size() as f64).sum()
 }
 
 /// The time from every prompt's first new token to its last.
