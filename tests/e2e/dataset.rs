@@ -289,9 +289,37 @@ fn an_earlier_build_is_replaced_only_where_asked() {
     ecom(dir, "data build market.toml --output data").ok();
     fs::copy(dir.join("market.toml"), dir.join("data/market.toml")).unwrap();
     ecom(dir, "data build data/market.toml --data . --output data --overwrite").refused(2, "is read from");
-    fs::write(dir.join("data/left.txt"), "of an earlier build").unwrap();
-    ecom(dir, "data build market.toml --output data --overwrite").ok();
-    assert!(dir.join("data/manifest.json").is_file() && !dir.join("data/left.txt").exists());
+    // Nothing but the build is thrown away.
+    let before = tree(dir);
+    ecom(dir, "data build market.toml --output data --overwrite").refused(2, "data/market.toml: not of the build that");
+    assert_eq!(tree(dir), before);
+    fs::remove_file(dir.join("data/market.toml")).unwrap();
+    ecom(dir, "data build market.toml --output data --overwrite --seed 6").ok();
+    assert_eq!(read_json(&dir.join("data/manifest.json"))["seed"], 6);
+    fs::create_dir(dir.join("thesis")).unwrap();
+    fs::write(dir.join("thesis/manifest.json"), "{\"name\": \"mine\"}").unwrap();
+    ecom(dir, "data build market.toml --output thesis --overwrite")
+        .refused(2, "thesis/manifest.json: wanted the manifest of a build");
+    assert!(dir.join("thesis/manifest.json").is_file());
+}
+
+#[test]
+fn bad_rows_are_located_and_a_source_needs_a_good_one() {
+    let dir = market();
+    let dir = dir.path();
+    let csv = fs::read_to_string(dir.join("products.csv")).unwrap();
+    fs::write(dir.join("products.csv"), format!("{csv}short,row\n")).unwrap();
+    let ran = ecom(dir, "data build market.toml --output data").ok();
+    let line = csv.lines().count() + 1;
+    let told = format!("stall: 1 bad rows left out; first stall/products.csv:{line}: ");
+    assert!(ran.err.contains(&told), "no {told:?} in {}", ran.err);
+    fs::write(dir.join("reviews.jsonl"), "no\nnor this\n").unwrap();
+    let none =
+        "source \"guestbook\": wanted at least one good row, found 2 bad ones; first guestbook/reviews.jsonl:1: ";
+    ecom(dir, "data build market.toml --output none").refused(2, none);
+    fs::write(dir.join("reviews.jsonl"), "").unwrap();
+    ecom(dir, "data build market.toml --output none").refused(2, "found 0 bad ones; its files hold no row");
+    assert!(!dir.join("none").exists());
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! `ecom data build`: a recipe to a data folder that appears whole.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
@@ -110,6 +110,10 @@ pub fn run(args: &BuildArgs) -> anyhow::Result<()> {
     } else {
         whole.commit()?;
     }
+    for source in manifest.sources.iter().filter(|s| s.bad_rows > 0) {
+        let first = source.first_bad_rows.first().map_or("", String::as_str);
+        say(&format!("{}: {} bad rows left out; first {first}", source.name, thousands(source.bad_rows as u64)));
+    }
     let seconds = started.elapsed().as_secs_f64();
     say(&format!("{}: {:.0} instructions a second ({seconds:.0} s)", args.output.display(), made(&manifest) / seconds));
     Ok(std::io::stdout().write_all(summary(&manifest).as_bytes())?)
@@ -131,10 +135,21 @@ fn placeable(output: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether a folder is an earlier build that holds nothing else: no recipe, no data to read.
+/// Refuses to replace a folder that is not an earlier build, or holds anything else, or what is read from.
 fn replaceable(output: &Path, file: Option<&Path>, recipe: &Recipe) -> anyhow::Result<()> {
     if !output.join("manifest.json").is_file() {
         bail!("{}: wanted an earlier build to replace, found a folder without manifest.json", output.display());
+    }
+    let manifest = Manifest::read(output)?;
+    let own = [SAVED, "manifest.json", "README.md"].map(PathBuf::from);
+    let own: BTreeSet<PathBuf> = manifest.files.iter().map(|f| PathBuf::from(&f.name)).chain(own).collect();
+    for path in files_in(output)? {
+        if !path.strip_prefix(output).is_ok_and(|inner| own.contains(inner)) {
+            bail!(
+                "{}: not of the build that would be replaced; move it away, or name another --output",
+                path.display()
+            );
+        }
     }
     let output = output.canonicalize()?;
     let read = file.into_iter().chain([recipe.raw.as_path()]);
@@ -146,6 +161,22 @@ fn replaceable(output: &Path, file: Option<&Path>, recipe: &Recipe) -> anyhow::R
         }
     }
     Ok(())
+}
+
+/// All that is in a folder and is no folder.
+fn files_in(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let cannot = || format!("{}: cannot read the folder", folder.display());
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(folder).with_context(cannot)? {
+        let entry = entry.with_context(cannot)?;
+        if entry.file_type().with_context(cannot)?.is_dir() {
+            all.extend(files_in(&entry.path())?);
+        } else {
+            all.push(entry.path());
+        }
+    }
+    all.sort();
+    Ok(all)
 }
 
 /// Builds the demo shop of a seed into the folder `output`, in the place of what is there.

@@ -268,8 +268,11 @@ impl Manifest {
             let skips = recipe.source.iter().filter(|s| s.skip.iter().any(|id| id == task.id));
             let skips: Vec<&str> = skips.map(|s| s.name.as_str()).collect();
             let why = match task.draft {
-                Make::Never(why) => why.to_owned(),
+                Make::Never(why) => format!("no record holds what it needs, {why}"),
                 Make::From(_) if kept > 0 => continue,
+                Make::From(_) if !recipe.trains(task) && recipe.heldout.iter().any(|h| h.task == task.id) => {
+                    "held out as an unseen task".to_owned()
+                }
                 Make::From(_) if !recipe.trains(task) => "left out by the recipe".to_owned(),
                 Make::From(_) if made == 0 && !skips.is_empty() => {
                     format!(

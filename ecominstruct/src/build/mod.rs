@@ -37,7 +37,7 @@ use self::heldout::{HeldSet, heldout_blocks, wall_off};
 use self::manifest::{FileEntry, HeldOutEntry, Manifest, SourceEntry, UnitEntry};
 use self::recipe::{Recipe, Source};
 use self::sieve::Sieve;
-use self::source::{Border, blocks};
+use self::source::{Border, blocks, must_have_rows};
 use self::spool::{Entry, Spool};
 use self::unit::{Ticket, Unit, balance};
 use crate::dedup::Dedup;
@@ -64,6 +64,9 @@ pub enum BuildError {
         /// What the system says.
         source: io::Error,
     },
+    /// A source without a good row.
+    #[error("{0}")]
+    Rows(String),
     /// An evaluation set that cannot be read.
     #[error(transparent)]
     Evaluation(#[from] eval_set::EvalError),
@@ -258,7 +261,9 @@ impl Build<'_> {
                 Err(BuildError::Io { path: source.name.clone(), source: io::Error::other("the reading thread ended") })
             });
             result?;
-            entry.faults(read?);
+            let faults = read?;
+            must_have_rows(source, &faults)?;
+            entry.faults(faults);
             Ok::<(), BuildError>(())
         })?;
         self.dedup = sieve.dedup.unwrap_or_default();

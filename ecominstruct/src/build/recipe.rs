@@ -317,13 +317,10 @@ impl Recipe {
         for source in all {
             sources.push(match (source.mapping, adapters().iter().find(|a| a.name == source.name)) {
                 (Some(mapping), _) => {
-                    let last =
-                        |path: &PathBuf| path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-                    let file = |path: &PathBuf| {
-                        let same = source.files.iter().filter(|other| last(other) == last(path)).count();
-                        // Ids hold the file's name: two files of one name go by their folders too.
-                        let name = if same > 1 { path.to_string_lossy().replace('\\', "/") } else { last(path) };
-                        let name = format!("{}/{}", source.name, name.strip_suffix(".gz").unwrap_or(&name));
+                    let names = short_names(&source.files)
+                        .map_err(|what| BuildError::Recipe(format!("source {:?}: {what}", source.name)))?;
+                    let file = |(path, name): (&PathBuf, String)| {
+                        let name = format!("{}/{name}", source.name);
                         RawFile { path: path.clone(), name, split: Split::Train }
                     };
                     for path in &source.files {
@@ -335,7 +332,7 @@ impl Recipe {
                             ));
                         }
                     }
-                    let files = source.files.iter().map(file).collect();
+                    let files = source.files.iter().zip(names).map(file).collect();
                     let how = How::Mapped(Box::new(mapping));
                     Source { name: source.name, licence: source.licence, files, how, heldout: source.heldout }
                 }
@@ -357,6 +354,28 @@ impl Recipe {
         }
         Ok(sources)
     }
+}
+
+/// What files go by in ids, wherever they are read from: their names without `.gz`, and of files of one name as many folders as tell
+/// them apart.
+pub(super) fn short_names(files: &[PathBuf]) -> Result<Vec<String>, String> {
+    let parts = |path: &PathBuf| -> Vec<String> {
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+        let mut parts: Vec<String> = path.components().map(|c| c.as_os_str().to_string_lossy().into_owned()).collect();
+        if let Some(last) = parts.last_mut() {
+            *last = last.strip_suffix(".gz").unwrap_or(last).to_owned();
+        }
+        parts.reverse();
+        parts
+    };
+    let all: Vec<Vec<String>> = files.iter().map(parts).collect();
+    let name = |own: &Vec<String>| {
+        let tells = |n: &usize| all.iter().filter(|other| other.iter().take(*n).eq(own.iter().take(*n))).count() == 1;
+        let n = (1..=own.len()).find(tells)?;
+        Some(own.iter().take(n).rev().map(String::as_str).collect::<Vec<_>>().join("/"))
+    };
+    let named = |(path, own)| name(own).ok_or_else(|| format!("{} is there twice", Path::display(path)));
+    files.iter().map(PathBuf::as_path).zip(&all).map(named).collect()
 }
 
 /// Longest name of a held-out set, in bytes: with its ending, a file's may have 255.

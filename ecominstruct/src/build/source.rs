@@ -44,7 +44,8 @@ impl Border {
         let mut border = Self { share: source.heldout, along: BTreeSet::new() };
         if source.heldout > 0.0 && source.heldout < 1.0 {
             let mut along = BTreeSet::new();
-            each_record(source, &mut Faults::default(), &mut |_, record| {
+            let mut faults = Faults::default();
+            each_record(source, &mut faults, &mut |_, record| {
                 if border.by_group(source, &record) {
                     match &record {
                         Record::Product(p) => along.extend(p.judged.iter().map(|j| j.other.clone())),
@@ -54,6 +55,7 @@ impl Border {
                 }
                 true
             })?;
+            must_have_rows(source, &faults)?;
             border.along = along;
         }
         Ok(border)
@@ -145,8 +147,20 @@ pub(super) fn each_record(
         faults.bad += twice.len();
         faults.first.extend(twice.drain(..).take(10usize.saturating_sub(faults.first.len())));
         if !going {
-            break;
+            return Ok(());
         }
+    }
+    Ok(())
+}
+
+/// Refuses a source that gave no good row, and names the first bad one.
+pub(super) fn must_have_rows(source: &Source, faults: &Faults) -> Result<(), BuildError> {
+    if faults.records == 0 {
+        let first =
+            faults.first.first().map_or_else(|| "its files hold no row".to_owned(), |first| format!("first {first}"));
+        let what =
+            format!("source {:?}: wanted at least one good row, found {} bad ones; {first}", source.name, faults.bad);
+        return Err(BuildError::Rows(what));
     }
     Ok(())
 }

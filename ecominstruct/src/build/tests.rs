@@ -198,3 +198,45 @@ fn the_built_in_recipe_reads() {
         assert!(error.contains(part), "{error}");
     }
 }
+
+#[test]
+fn files_of_one_name_go_by_their_folders() {
+    let names = |files: &[&str]| {
+        let paths: Vec<std::path::PathBuf> = files.iter().map(Into::into).collect();
+        super::recipe::short_names(&paths)
+    };
+    assert_eq!(names(&["/x/a.csv", "/x/b.csv.gz"]).unwrap(), ["a.csv", "b.csv"]);
+    assert_eq!(names(&["/x/1/a.csv", "/x/2/a.csv.gz", "/x/b.csv"]).unwrap(), ["1/a.csv", "2/a.csv", "b.csv"]);
+    // Wherever it is read from: a path within the working folder, and the same in full.
+    let full = std::path::absolute("1/a.csv").unwrap();
+    assert_eq!(names(&["1/a.csv", "2/a.csv"]).unwrap(), names(&[full.to_str().unwrap(), "2/a.csv"]).unwrap());
+    for twice in [["/x/a.csv", "/x/a.csv"], ["/x/a.csv", "/x/a.csv.gz"]] {
+        assert!(names(&twice).unwrap_err().contains("is there twice"));
+    }
+}
+
+#[test]
+fn what_was_cut_off_does_not_come_back_through_the_gate() {
+    // Keys in falling order, so that each cut throws away what came before; texts that a shortcut tells apart in part.
+    let task = crate::task::find("A57").unwrap();
+    let mut unit = Unit::new(task, 0, Lang::En);
+    let cap = 40;
+    let of = |key: u64| if key.is_multiple_of(2) { "0" } else { "1" };
+    let mut spool = Vec::new();
+    let keys = (0..1_000u64).map(|i| (i * 611) % 1_000);
+    for key in keys {
+        let yes = of(key) == "0";
+        let word = if key.is_multiple_of(3) && !yes { "other" } else { "same" };
+        let sides = super::unit::Sides::Match { first: format!("same w{key}"), second: format!("{word} v{key}"), yes };
+        if unit.limits(cap).get(of(key)).is_none_or(|last| key <= *last) {
+            unit.add(Ticket { key, class: of(key).into(), sides: Some(sides), tokens: 9, written: 9 }, cap);
+            spool.push(key);
+        }
+    }
+    unit.run_gate(1, 10);
+    assert!(unit.gate.as_ref().is_some_and(|g| g.after.is_some()), "{:?}", unit.gate);
+    let mut units = [unit];
+    balance(&mut units, 1, &Recipe { cap, ..free() });
+    let kept = spool.iter().filter(|&&key| units[0].keeps(of(key), key)).count();
+    assert!(units[0].quota() > 0 && kept == units[0].quota(), "{kept} of {}", units[0].quota());
+}

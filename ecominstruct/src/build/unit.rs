@@ -166,7 +166,11 @@ impl Unit {
         let hard = harden(&cases, self.lang, seed, floor);
         if hard.keep.len() < cases.len() {
             let keep: BTreeSet<u64> = hard.keep.iter().map(|&i| keys[i]).collect();
-            self.classes.values_mut().for_each(|c| c.keys.retain(|k| keep.contains(&k.0)));
+            // Beyond the last key that was cut off at, only some of the keys are known, though all may be in the spool.
+            for class in self.classes.values_mut() {
+                let last = class.threshold.unwrap_or(u64::MAX);
+                class.keys.retain(|k| k.0 <= last && keep.contains(&k.0));
+            }
             self.hardened = Some(keep);
         }
         let after = (!hard.keep.is_empty()).then_some(hard.after);

@@ -138,13 +138,42 @@ fn value(field: &Field) -> Value {
         Field::MapInternal(map) => {
             map.entries().iter().map(|(key, field)| (text(key), value(field))).collect::<Map<_, _>>().into()
         }
+        // A day or a time that no calendar has stays the number that it is: its text would be a panic.
+        Field::Date(days) if days.unsigned_abs() > FARTHEST => (*days).into(),
+        Field::TimestampMillis(ms) if ms.unsigned_abs() / 86_400_000 > FARTHEST.into() => (*ms).into(),
+        Field::TimestampMicros(us) if us.unsigned_abs() / 86_400_000_000 > FARTHEST.into() => (*us).into(),
         other => other.to_string().into(),
     }
 }
+
+/// Days from 1970 that a calendar has at least, to both sides: 200,000 years.
+const FARTHEST: u32 = 73_000_000;
 
 fn text(key: &Field) -> String {
     match value(key) {
         Value::String(text) => text,
         other => other.to_string(),
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_that_no_calendar_has_are_numbers() {
+        assert_eq!(value(&Field::Date(0)), "1970-01-01");
+        assert_eq!(value(&Field::Date(i32::MAX)), i32::MAX);
+        for field in [Field::TimestampMillis(0), Field::TimestampMicros(0)] {
+            assert!(value(&field).as_str().is_some_and(|text| text.starts_with("1970-01-01")), "{field:?}");
+        }
+        for (far, near) in [(i64::MIN, -FARTHEST_MS), (i64::MAX, FARTHEST_MS)] {
+            assert_eq!(value(&Field::TimestampMillis(far)), far);
+            assert!(value(&Field::TimestampMillis(near)).is_string());
+            assert!(value(&Field::TimestampMicros(far)).is_number());
+        }
+        assert!(value(&Field::Date(FARTHEST.cast_signed())).is_string());
+    }
+
+    const FARTHEST_MS: i64 = 86_400_000 * FARTHEST as i64;
 }
