@@ -11,11 +11,12 @@ const SCRIPT: &str = r#"#!/bin/sh
 # Tests and timings on a GPU: ./run.sh [PATH/gpu_peer.py]. Everything is printed; the exit code is that of the first test to fail.
 set -eu
 cd "$(dirname "$0")"
-export ECOM_REQUIRE_CUDA=1 RUST_BACKTRACE=0
+export ECOM_REQUIRE_CUDA=1 RUST_BACKTRACE=0 PROPTEST_DISABLE_FAILURE_PERSISTENCE=1
+unset ECOM_REQUIRE_SIM ECOM_SIM_CHECK
 peer=${1:-}
 say() { printf '\n== %s\n' "$1"; }
 say "what is here"
-./ecom doctor
+./ecom doctor || { code=$?; echo "run.sh: no GPU that can be used, nothing is run" >&2; exit $code; }
 say "the instructions: what the kernels are written with"
 ./kernels self_test --test-threads=1
 if [ "${REHEARSE:-}" ]; then
@@ -50,18 +51,17 @@ say "done"
 pub fn run(root: &Path, rehearse: bool) -> anyhow::Result<()> {
     let folder = crate::cuda::downloads().with_file_name("gpu");
     std::fs::create_dir_all(&folder)?;
-    let profile: &[&str] = if rehearse { &[] } else { &["--release"] };
-    let bench: &[&str] = if rehearse { &["--profile", "dev"] } else { &[] };
-    for (name, command, options, target) in [
-        ("kernels", "test", profile, &["-p", "kernels", "--lib"][..]),
-        ("model", "test", profile, &["-p", "bloom", "--test", "cuda"]),
-        ("bench", "bench", bench, &["-p", "ecom", "--bench", "gpu"]),
-        ("ecom", "build", profile, &["-p", "ecom", "--bin", "ecom"]),
-    ] {
-        let binary = build(root, command, options, target)?;
-        let to = folder.join(name);
+    let profile = if rehearse { "dev" } else { "release" };
+    // In one command, so that nothing is built twice. A bench brings its package's programs along.
+    let built = build(
+        root,
+        &["test", "--no-run", "--profile", profile],
+        &["-p", "kernels", "-p", "bloom", "-p", "ecom", "--lib", "--test", "cuda", "--bench", "gpu"],
+    )?;
+    for (target, name) in [("kernels", "kernels"), ("cuda", "model"), ("gpu", "bench"), ("ecom", "ecom")] {
+        let (binary, to) = (executable(&built, target)?, folder.join(name));
         let _ = std::fs::remove_file(&to);
-        std::fs::copy(&binary, &to).with_context(|| binary.display().to_string())?;
+        std::fs::copy(binary, &to).with_context(|| binary.display().to_string())?;
     }
     let script = folder.join("run.sh");
     std::fs::write(&script, SCRIPT)?;
@@ -73,38 +73,40 @@ pub fn run(root: &Path, rehearse: bool) -> anyhow::Result<()> {
         )?;
         return Ok(());
     }
-    let status =
-        Command::new("sh").arg(&script).env("REHEARSE", "1").env("LD_LIBRARY_PATH", simulator(&folder)?).status()?;
+    let mut script_here = Command::new("sh");
+    script_here.arg(&script).env("REHEARSE", "1").env("LD_LIBRARY_PATH", simulator(root)?);
+    let status = script_here.status()?;
     if status.success() { Ok(()) } else { bail!("{}: {status}", script.display()) }
 }
 
-/// Builds something and finds its executable in what cargo says.
-fn build(root: &Path, command: &str, options: &[&str], target: &[&str]) -> anyhow::Result<PathBuf> {
+/// Builds something; the executables that cargo tells of.
+fn build(root: &Path, command: &[&str], targets: &[&str]) -> anyhow::Result<Vec<PathBuf>> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.arg(command).args(options).args(target).arg("--message-format=json").current_dir(root);
-    if command != "build" {
-        cargo.arg("--no-run");
-    }
+    cargo.args(command).args(targets).arg("--message-format=json").current_dir(root);
     let output = cargo.stderr(std::process::Stdio::inherit()).output()?;
     if !output.status.success() {
-        bail!("cargo {command} {}: {}", target.join(" "), output.status);
+        bail!("cargo {} {}: {}", command.join(" "), targets.join(" "), output.status);
     }
     let text = String::from_utf8_lossy(&output.stdout);
-    let path = text.lines().rev().find_map(|line| line.split("\"executable\":\"").nth(1)?.split('"').next());
-    Ok(path.context("cargo named no executable")?.into())
+    let path = |line: &str| Some(line.split("\"executable\":\"").nth(1)?.split('"').next()?.into());
+    Ok(text.lines().filter_map(path).collect())
 }
 
-/// The folder of the simulated driver: the newest that the tests have built.
-fn simulator(folder: &Path) -> anyhow::Result<PathBuf> {
-    let built = folder.with_file_name("debug").join("simulator");
-    let mut all: Vec<(std::time::SystemTime, PathBuf)> = Vec::new();
-    for entry in std::fs::read_dir(&built).with_context(|| built.display().to_string())? {
-        let library = entry?.path().join("libcuda.so");
-        if let Ok(meta) = library.metadata() {
-            all.push((meta.modified()?, library));
-        }
+/// That of a program, or of a test or bench, whose file's name goes on with a hash.
+fn executable<'a>(built: &'a [PathBuf], target: &str) -> anyhow::Result<&'a Path> {
+    let named = |path: &&PathBuf| {
+        let file = path.file_name().unwrap_or_default().to_string_lossy();
+        file.split('-').next() == Some(target)
+    };
+    built.iter().find(named).map(PathBuf::as_path).with_context(|| format!("cargo told of no executable {target}"))
+}
+
+/// The folder of the simulated driver, built if it is not there.
+fn simulator(root: &Path) -> anyhow::Result<PathBuf> {
+    let built = build(root, &["build"], &["-p", "simulator", "--example", "folder"])?;
+    let output = Command::new(executable(&built, "folder")?).stderr(std::process::Stdio::inherit()).output()?;
+    if !output.status.success() {
+        bail!("no simulated driver: {}", output.status);
     }
-    all.sort();
-    let newest = all.pop().and_then(|(_, library)| library.parent().map(Path::to_path_buf));
-    newest.context("no simulated driver: run `cargo test -p kernels` first")
+    Ok(String::from_utf8_lossy(&output.stdout).trim_end().into())
 }

@@ -170,7 +170,8 @@ fn into_place(compiler: &mut Command, path: &Path) -> Result<(), String> {
 fn cache() -> Result<PathBuf, String> {
     let program = std::env::current_exe().map_err(|e| e.to_string())?;
     let folder = program.parent().ok_or("an executable without a folder")?;
-    let profile = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
+    let inner = folder.ends_with("deps") || folder.ends_with("examples");
+    let profile = if inner { folder.parent().unwrap_or(folder) } else { folder };
     Ok(profile.join("simulator"))
 }
 
