@@ -65,12 +65,17 @@ impl Plan {
                     Memory::Main => vec![("weights (f32)", p * 4)],
                     Memory::Gpu => vec![("matrices (bf16)", config.matrices() as u64 * 2), ("masters (f32)", p * 4)],
                 };
+                let logits = times(&[chunk_rows(v).min(r.max(1)), v]);
                 parts.extend([
                     ("gradients (f32)", p * 4),
                     ("AdamW moments (f32)", p * 8),
                     ("activations", kept.saturating_add(working)),
-                    ("logits of a chunk", chunk_rows(v).min(r.max(1)) * v * 4),
+                    ("logits of a chunk", logits.saturating_mul(4)),
                 ]);
+                // In main memory they take the place of the logits.
+                if memory == Memory::Gpu {
+                    parts.push(("their gradients (bf16)", logits.saturating_mul(2)));
+                }
                 parts
             }
             PlanFor::Generation { batch, tokens, weight_size } => {
@@ -98,4 +103,28 @@ impl Plan {
 /// Rows whose logits are held at a time, as `kernels::cross_entropy` has it.
 fn chunk_rows(v: u64) -> u64 {
     ((1 << 28) / (4 * v)).clamp(16, 1024)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)] // how a test fails
+mod tests {
+    use super::*;
+
+    /// Bytes of the parts whose names hold one of these.
+    fn part(config: &Config, targets: usize, memory: Memory, names: &[&str]) -> u64 {
+        let job = PlanFor::Training { tokens: 4096, targets, recompute: Recompute::Again };
+        let parts = Plan::new(config, job, memory).parts;
+        parts.iter().filter(|(name, _)| names.iter().any(|n| name.contains(n))).map(|(_, bytes)| bytes).sum()
+    }
+
+    #[test]
+    fn a_gpu_holds_a_chunks_logits_and_their_gradients() {
+        let config = Config::new(1024, 24, 16, 250_880).unwrap();
+        // 267 rows are the most that 256 MiB hold.
+        for (targets, rows) in [(10, 10), (267, 267), (5000, 267)] {
+            let both = |memory| part(&config, targets, memory, &["logits", "their gradients"]);
+            assert_eq!(both(Memory::Main), rows * 250_880 * 4);
+            assert_eq!(both(Memory::Gpu), rows * 250_880 * (4 + 2));
+        }
+    }
 }
