@@ -37,7 +37,12 @@ fi
 say "a whole model: training and generation against the CPU"
 ./model --nocapture --test-threads=1
 say "timings"
-if [ "${REHEARSE:-}" ]; then ./bench --test; else ./bench; fi
+if [ "${REHEARSE:-}" ]; then
+    ./bench --test
+else
+    # A process each: freed memory stays with one, and what fails fails alone.
+    for shape in 560m 1b7 7b1; do ./bench $shape || echo "failed"; done
+fi
 if [ "$peer" ]; then
     for what in "roofline" "train --shape 560m --peer torch" "train --shape 560m --peer hf" "generate --shape 560m --peer hf"; do
         say "peer: $what"
@@ -50,6 +55,7 @@ say "done"
 /// Fills `gpu/` in the target folder and prints the command; or runs it here, small, on the simulator.
 pub fn run(root: &Path, rehearse: bool) -> anyhow::Result<()> {
     let folder = crate::cuda::downloads().with_file_name("gpu");
+    let _ = std::fs::remove_dir_all(&folder);
     std::fs::create_dir_all(&folder)?;
     let profile = if rehearse { "dev" } else { "release" };
     // In one command, so that nothing is built twice. A bench brings its package's programs along.
@@ -59,9 +65,8 @@ pub fn run(root: &Path, rehearse: bool) -> anyhow::Result<()> {
         &["-p", "kernels", "-p", "bloom", "-p", "ecom", "--lib", "--test", "cuda", "--bench", "gpu"],
     )?;
     for (target, name) in [("kernels", "kernels"), ("cuda", "model"), ("gpu", "bench"), ("ecom", "ecom")] {
-        let (binary, to) = (executable(&built, target)?, folder.join(name));
-        let _ = std::fs::remove_file(&to);
-        std::fs::copy(binary, &to).with_context(|| binary.display().to_string())?;
+        let binary = executable(&built, target)?;
+        std::fs::copy(binary, folder.join(name)).with_context(|| binary.display().to_string())?;
     }
     let script = folder.join("run.sh");
     std::fs::write(&script, SCRIPT)?;
@@ -80,7 +85,7 @@ pub fn run(root: &Path, rehearse: bool) -> anyhow::Result<()> {
 }
 
 /// Builds something; the executables that cargo tells of.
-fn build(root: &Path, command: &[&str], targets: &[&str]) -> anyhow::Result<Vec<PathBuf>> {
+pub fn build(root: &Path, command: &[&str], targets: &[&str]) -> anyhow::Result<Vec<PathBuf>> {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(command).args(targets).arg("--message-format=json").current_dir(root);
     let output = cargo.stderr(std::process::Stdio::inherit()).output()?;
@@ -93,7 +98,7 @@ fn build(root: &Path, command: &[&str], targets: &[&str]) -> anyhow::Result<Vec<
 }
 
 /// That of a program, or of a test or bench, whose file's name goes on with a hash.
-fn executable<'a>(built: &'a [PathBuf], target: &str) -> anyhow::Result<&'a Path> {
+pub fn executable<'a>(built: &'a [PathBuf], target: &str) -> anyhow::Result<&'a Path> {
     let named = |path: &&PathBuf| {
         let file = path.file_name().unwrap_or_default().to_string_lossy();
         file.split('-').next() == Some(target)

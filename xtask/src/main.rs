@@ -51,7 +51,8 @@ fn ci() -> anyhow::Result<()> {
     cuda::ptx(&root(), cuda::Mode::Check)?;
     cuda::nvcc(&root(), cuda::Mode::Check)?;
     cargo("bench -p ecom -- --test", &[])?;
-    Ok(())
+    // What goes to a machine with a GPU.
+    gpu::run(&root(), true)
 }
 
 fn cargo(arguments: &str, env: &[(&str, &str)]) -> anyhow::Result<()> {
