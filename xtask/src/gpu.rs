@@ -6,7 +6,8 @@ use std::process::Command;
 
 use anyhow::{Context, bail};
 
-/// The order is that in which it is cheapest to fail. `REHEARSE=1`: small, and without the tools that know no simulator.
+/// The order is that in which it is cheapest to fail. `REHEARSE=1`: small, and without the tools that know no simulator. `SKIPS`
+/// stands for [`crate::skips`].
 const SCRIPT: &str = r#"#!/bin/sh
 # Tests and timings on a GPU: ./run.sh [PATH/gpu_peer.py]. Everything is printed; the exit code is that of the first test to fail.
 set -eu
@@ -28,7 +29,7 @@ else
     if command -v compute-sanitizer >/dev/null; then
         for tool in memcheck racecheck synccheck initcheck; do
             say "compute-sanitizer: $tool"
-            PROPTEST_CASES=2 compute-sanitizer --tool $tool --error-exitcode 9 ./kernels gpu --test-threads=1
+            PROPTEST_CASES=2 compute-sanitizer --tool $tool --error-exitcode 9 ./kernels SKIPS --test-threads=1
         done
     else
         say "compute-sanitizer is not here: skipped"
@@ -69,7 +70,7 @@ pub fn run(root: &Path, rehearse: bool) -> anyhow::Result<()> {
         std::fs::copy(binary, folder.join(name)).with_context(|| binary.display().to_string())?;
     }
     let script = folder.join("run.sh");
-    std::fs::write(&script, SCRIPT)?;
+    std::fs::write(&script, SCRIPT.replace("SKIPS", &crate::skips()))?;
     if !rehearse {
         writeln!(
             std::io::stdout(),

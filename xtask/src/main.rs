@@ -13,6 +13,9 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, anyhow, bail};
 
+/// In the names of those tests of the kernels that take long and have nothing to do with GPUs.
+const NO_GPU: [&str; 4] = ["the_cpu_", "number_of_threads_changes", "of_the_reference", "three_hundred_tokens"];
+
 fn main() -> ExitCode {
     let chore = std::env::args().nth(1).unwrap_or_default();
     let mode = match std::env::args().nth(2).as_deref() {
@@ -51,8 +54,27 @@ fn ci() -> anyhow::Result<()> {
     cuda::ptx(&root(), cuda::Mode::Check)?;
     cuda::nvcc(&root(), cuda::Mode::Check)?;
     cargo("bench -p ecom -- --test", &[])?;
+    if no_simulator() {
+        writeln!(
+            std::io::stderr(),
+            "skipped: no g++ to check the kernels' accesses to memory and to rehearse on simulated GPUs"
+        )?;
+        return Ok(());
+    }
+    let skips = skips();
+    cargo(&format!("test --package kernels --lib -- {skips}"), &[("ECOM_SIM_CHECK", "1")])?;
     // What goes to a machine with a GPU.
     gpu::run(&root(), true)
+}
+
+/// Whether there is no g++ for simulated GPUs, and need not be.
+fn no_simulator() -> bool {
+    std::env::var_os("ECOM_REQUIRE_SIM").is_none() && Command::new("g++").arg("--version").output().is_err()
+}
+
+/// What leaves [`NO_GPU`] out of a run of the kernels' tests.
+fn skips() -> String {
+    NO_GPU.map(|part| format!("--skip {part}")).join(" ")
 }
 
 fn cargo(arguments: &str, env: &[(&str, &str)]) -> anyhow::Result<()> {
