@@ -89,7 +89,7 @@ impl Run {
         self.ceilings.dense = 2.0 * (n as f64).powi(3) / seconds;
         let Ceilings { copy, dense } = self.ceilings;
         println!("ceiling copy: {:.0} GB/s read and written, {} MiB in memory", copy / 1e9, from.size() >> 20);
-        println!("ceiling dense: {:.1} TFLOP/s, bf16, {n} x {n} x {n}, our own product", dense / 1e12);
+        println!("ceiling dense: {:.1} TFLOP/s, bf16, {n} x {n} x {n}, by linear::forward", dense / 1e12);
     }
 
     fn numbers(&self, sizes: &[usize]) -> Tensor {
