@@ -51,7 +51,7 @@ impl Bloom {
             None => return Err(wrong(format!("no tensor {table}"))),
         }
         // A head of its own is kept only where it really differs from the embedding.
-        let own_head = names.contains(HEAD) && !same(&file, HEAD, &table)?;
+        let own_head = names.contains(HEAD) && !file.same(HEAD, &table);
         if own_head && config.tied {
             let what = format!("{HEAD} differs from {table}, but config.json says tie_word_embeddings");
             return Err(wrong(what));
@@ -258,14 +258,6 @@ impl Weights {
             all.push((HEAD.into(), vec![config.vocab, c]));
         }
         Self(all)
-    }
-}
-
-/// Whether two tensors hold the same bytes in the same shape.
-fn same(file: &Checkpoint, a: &str, b: &str) -> Result<bool> {
-    match (file.load(a, None)?, file.load(b, None)?) {
-        (Some(a), Some(b)) => Ok(a.shape() == b.shape() && a.dtype() == b.dtype() && a.bytes()? == b.bytes()?),
-        _ => Ok(false),
     }
 }
 

@@ -58,6 +58,22 @@ fn a_file_gives_the_model_back_to_the_bit() {
 }
 
 #[test]
+fn a_head_of_its_own_is_kept() {
+    let mut untied = Config::new(64, 1, 4, 40).unwrap();
+    untied.tied = false;
+    for dtype in [DType::Q8, DType::Q4] {
+        let quantized = Bloom::random(untied.clone(), 3).unwrap().quantize(dtype).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        quantized.save(folder.path()).unwrap();
+        let loaded = Bloom::load(folder.path(), Dtype::Stored).unwrap();
+        assert!(!loaded.config().tied);
+        let ids: Vec<u32> = (0..30).collect();
+        let of = |model: &Bloom| model.losses(&ids, &[0, 30], &[0, 7, 28], &[1, 2, 3]).unwrap();
+        assert_eq!(of(&loaded), of(&quantized));
+    }
+}
+
+#[test]
 fn more_bits_are_nearer() {
     let exact = losses(&model());
     let off = |dtype| {

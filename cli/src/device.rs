@@ -1,11 +1,15 @@
 //! Where to compute: the processor, or a GPU if there is one.
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use tensor::{Device, Gpu, UseOf};
 
 use crate::memory;
+use crate::report::say;
+
+/// The major compute capability that the kernels are compiled for.
+pub const OLDEST: i32 = 8;
 
 /// Where to compute.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize, Serialize)]
@@ -29,7 +33,19 @@ impl DeviceChoice {
         match self {
             Self::Cpu => Ok(Device::Cpu),
             Self::Auto if Gpu::count() == 0 => Ok(Device::Cpu),
-            Self::Cuda | Self::Auto => Ok(Device::Cuda(Gpu::open_to_use(0, use_of()).context("--device")?)),
+            Self::Cuda | Self::Auto => {
+                let gpu = Gpu::open_to_use(0, use_of()).context("--device")?;
+                let (major, minor) = gpu.compute_capability()?;
+                if major >= OLDEST {
+                    return Ok(Device::Cuda(gpu));
+                }
+                let old = format!("GPU 0 has compute capability {major}.{minor}: wanted {OLDEST}.0 or newer");
+                if self == Self::Cuda {
+                    bail!("--device: {old}");
+                }
+                say(&format!("{old}; computing on the processor"));
+                Ok(Device::Cpu)
+            }
         }
     }
 }

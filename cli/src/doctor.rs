@@ -143,7 +143,7 @@ pub fn run(_: &DoctorArgs) -> anyhow::Result<u8> {
 fn describe(ordinal: usize) -> anyhow::Result<String> {
     let gpu = Gpu::open(ordinal)?;
     let ((major, minor), (free, total)) = (gpu.compute_capability()?, gpu.memory()?);
-    let old = if major < 8 { "; too old: wanted 8.0 or newer" } else { "" };
+    let old = if major < device::OLDEST { "; too old: wanted 8.0 or newer" } else { "" };
     Ok(format!(
         "{}: compute capability {major}.{minor}{old}, {} of {} free",
         visible(&device::describe(&Device::Cuda(gpu))),

@@ -70,13 +70,13 @@ pub fn run(args: &QuantizeArgs) -> anyhow::Result<()> {
     let folder = Folder::new(&args.output)?;
     model.save(folder.path())?;
     text.save(folder.path())?;
+    // What is measured is what was written.
+    let model = Bloom::load(folder.path(), Dtype::Stored)?;
     folder.commit()?;
     say(&format!("{}: {} of weights, from {}", args.output.display(), size(bytes(&model)), size(was)));
     if files.is_empty() {
         return Ok(());
     }
-    // What is measured is what was written.
-    let model = Bloom::load(&args.output, Dtype::Stored)?;
     let after = files.iter().map(|f| f.measure(&model, &text, args)).collect::<anyhow::Result<Vec<_>>>()?;
     let mut out = std::io::stdout();
     writeln!(out, "{:<32} {:>7} {:>12} {:>12} {:>8}  {:>7} {:>7}", "", "", "perplexity", "", "", "strict", "")?;

@@ -150,6 +150,12 @@ impl Checkpoint {
         tensor.to_dtype(wanted).map(Some).map_err(|_| bad(&format!("wanted {wanted}, found {stored}")))
     }
 
+    /// Whether two tensors hold the same bytes in the same shape and format; `false` where one is not there.
+    pub fn same(&self, a: &str, b: &str) -> bool {
+        let [a, b] = [a, b].map(|name| self.tensors.get(name));
+        a.zip(b).is_some_and(|(a, b)| a.info == b.info && a.map[a.bytes.clone()] == b.map[b.bytes.clone()])
+    }
+
     /// Quantised weights `[n, k]` of that name, or `None`: in the file they are bytes `[n / 16, k / 32, tile]`, rounded up. The
     /// result is a view of the file.
     ///

@@ -50,9 +50,9 @@ fn ci() -> anyhow::Result<()> {
     cargo("clippy --workspace --all-targets -- -D warnings", &[])?;
     cargo("test --workspace", &[])?;
     cargo("doc --workspace --no-deps --quiet", &[("RUSTDOCFLAGS", "-D warnings")])?;
-    // Each bench once, to see that it runs; times are for machines that are not shared.
     cuda::ptx(&root(), cuda::Mode::Check)?;
     cuda::nvcc(&root(), cuda::Mode::Check)?;
+    // Each bench once, to see that it runs; times are for machines that are not shared.
     cargo("bench -p ecom -- --test", &[])?;
     if no_simulator() {
         writeln!(

@@ -59,15 +59,16 @@ impl KvCache {
         self.layers.iter_mut().for_each(|layer| layer.count = layer.count.min(tokens));
     }
 
-    /// What the launches of a decoding step hold on to: where a GPU's memory is, and how many tokens are in it. As long as neither is
-    /// anything else, the step can be launched again.
+    /// What the launches of a decoding step hold on to: where a GPU's memory is, how much it can hold, and how many tokens are in it. As
+    /// long as none is anything else, the step can be launched again.
     ///
     /// # Errors
     /// Tokens that are not on this GPU.
     pub fn places(&self, gpu: &Gpu) -> Result<Vec<u64>> {
         let memory = self.layers.iter().flat_map(|layer| &layer.gpu).chain(&self.slopes);
         let addresses = memory.map(|memory| memory.gpu_pointer(gpu).map_err(of(OP)));
-        addresses.chain(self.layers.iter().map(|layer| Ok(layer.count as u64))).collect()
+        let sizes = self.layers.iter().flat_map(|layer| [Ok(layer.capacity as u64), Ok(layer.count as u64)]);
+        addresses.chain(sizes).collect()
     }
 
     pub(super) fn heads(&self) -> usize {

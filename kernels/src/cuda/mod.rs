@@ -79,7 +79,7 @@ struct Kernel {
     shared_bytes: Mutex<usize>,
 }
 
-/// What a kernel may be given at launch without asking.
+/// What a kernel may have without asking, with what is its own from the start.
 const SHARED_FOR_ALL: usize = 48 << 10;
 
 /// Puts kernel `name` of `code` on the stream of `gpu`. A grid without blocks is nothing to do.
@@ -190,7 +190,9 @@ fn kernel(gpu: &Gpu, code: &Code, name: &str) -> Result<Arc<Kernel>> {
     };
     let function = module.load_function(name).map_err(|e| fail(format!("{e:?}")))?;
     let parameters = ptx::parameters(code.ptx, name).ok_or_else(|| fail("the PTX lacks its parameters".into()))?;
-    let kernel = Arc::new(Kernel { function, parameters, shared_bytes: Mutex::new(SHARED_FOR_ALL) });
+    let own = function.shared_size_bytes().map_err(|e| fail(format!("{e:?}")))?;
+    let left = SHARED_FOR_ALL.saturating_sub(usize::try_from(own).unwrap_or(0));
+    let kernel = Arc::new(Kernel { function, parameters, shared_bytes: Mutex::new(left) });
     tables.kernels.insert(name.into(), kernel.clone());
     Ok(kernel)
 }

@@ -81,13 +81,19 @@ impl Bits {
 /// each block that leaves the least sum of squares.
 ///
 /// # Errors
-/// Another dtype or number of axes.
+/// Another dtype or number of axes; a weight that is none or too large for a scale in f16.
 pub fn quantize(w: &Tensor, dtype: DType) -> Result<Tensor> {
     let bits = Bits::of(OP, dtype)?;
     let (n, k) = w.dims2().map_err(of(OP))?;
     float(OP, "dtype of the weight", w)?;
     let w = w.to_dtype(DType::F32).map_err(of(OP))?;
     let values = w.values::<f32>().map_err(of(OP))?;
+    // The largest whose scale is still a number of f16, whichever code it gets.
+    let limit = f16::MAX.to_f32() * if bits == Bits::Eight { 127.0 } else { 6.5 };
+    if let Some(bad) = values.par_iter().find_first(|w| w.is_nan() || w.abs() > limit) {
+        let wanted = format!("numbers from -{limit} to {limit}");
+        return Err(Error::Argument { op: OP, what: "weights", wanted, found: bad.to_string() });
+    }
     let blocks = k.div_ceil(BLOCK);
     let mut tiles = vec![0u32; n.div_ceil(ROWS) * blocks * bits.tile() / 4];
     let rows_of_tiles = bytemuck::cast_slice_mut::<u32, u8>(&mut tiles).par_chunks_mut((blocks * bits.tile()).max(1));

@@ -105,7 +105,8 @@ impl Work for Quantize<'_> {
             // What is no number stays none; the comparison above may have lost it.
             let bad = block.iter().fold(0.0f32, |sum, x| sum + x * 0.0);
             *scale = most / 127.0 + bad;
-            let inverse = if most > 0.0 && scale.is_finite() { 127.0 / most } else { 0.0 };
+            // Of the smallest numbers there is no inverse: they are zeros.
+            let inverse = Some(127.0 / most).filter(|inverse| inverse.is_finite() && scale.is_finite()).unwrap_or(0.0);
             let mut sum = 0i32;
             for (code, x) in codes.as_flattened_mut().iter_mut().zip(block) {
                 let near = (x * inverse).round_ties_even() as i32;

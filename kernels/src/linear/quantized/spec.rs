@@ -175,6 +175,26 @@ fn what_is_no_number_stays_none() {
 }
 
 #[test]
+fn tiny_and_huge_numbers() {
+    let w = tensor(&[16, 64], &random(16 * 64, 1, 0.1, 0.0));
+    for dtype in [DType::Q8, DType::Q4] {
+        let q = quantize(&w, dtype).unwrap();
+        for tiny in [f32::from_bits(1), 1e-40, 1e-38, f32::MIN_POSITIVE] {
+            let y = few_rows(&Tensor::new(&[1, 64], vec![tiny; 64]).unwrap(), &q, None, Epilogue::None).unwrap();
+            // 64 products of at most that size.
+            assert!(y.values::<f32>().unwrap().iter().all(|y| y.abs() <= 64.0 * tiny), "{tiny}");
+        }
+        for huge in [1e7, f32::MAX, f32::NAN, f32::NEG_INFINITY] {
+            let refused = quantize(&Tensor::new(&[1, 2], vec![0.0, huge]).unwrap(), dtype).is_err();
+            assert!(refused || (huge == 1e7 && dtype == DType::Q8), "{huge}");
+        }
+        let large = Tensor::new(&[1, 2], vec![4e5f32, -4e5]).unwrap();
+        let back = dequantize(&quantize(&large, dtype).unwrap()).unwrap();
+        assert!(back.values::<f32>().unwrap().iter().all(|w| w.is_finite() && w.abs() > 3e5));
+    }
+}
+
+#[test]
 fn zeros_and_wrong_arguments() {
     let zeros = Tensor::zeros(&[17, 40], DType::BF16).unwrap();
     let q = quantize(&zeros, DType::Q4).unwrap();
