@@ -176,7 +176,8 @@ fn a_skipped_task_is_left_out_of_training_alone() {
     let rows = |file: &str| json_lines(&fs::read_to_string(dir.join("data").join(file)).unwrap());
     assert!(rows("train.jsonl").iter().all(|r| r["task"] != "F12" || r["source"] != "guestbook"));
     assert!(rows("train.jsonl").iter().any(|r| r["source"] == "guestbook"));
-    assert!(rows("heldout/guestbook-mood.jsonl").iter().all(|r| r["task"] == "F12"));
+    let held = rows("heldout/guestbook-mood.jsonl");
+    assert!(held.len() >= 10 && held.iter().all(|r| r["id"].as_str().is_some_and(|id| id.starts_with("F12:"))));
     ecom(dir, "data check data").ok();
 }
 

@@ -140,6 +140,15 @@ fn replaceable(output: &Path, file: Option<&Path>, recipe: &Recipe) -> anyhow::R
     if !output.join("manifest.json").is_file() {
         bail!("{}: wanted an earlier build to replace, found a folder without manifest.json", output.display());
     }
+    let folder = output.canonicalize()?;
+    let read = file.into_iter().chain([recipe.raw.as_path()]);
+    let read = read.chain(recipe.evaluation.iter().map(PathBuf::as_path));
+    let read = read.chain(recipe.source.iter().flat_map(|s| &s.files).map(PathBuf::as_path));
+    for path in read {
+        if path.canonicalize().is_ok_and(|path| path.starts_with(&folder)) {
+            bail!("{} would be replaced, and is read from: name another --output", path.display());
+        }
+    }
     let manifest = Manifest::read(output)?;
     let own = [SAVED, "manifest.json", "README.md"].map(PathBuf::from);
     let own: BTreeSet<PathBuf> = manifest.files.iter().map(|f| PathBuf::from(&f.name)).chain(own).collect();
@@ -149,15 +158,6 @@ fn replaceable(output: &Path, file: Option<&Path>, recipe: &Recipe) -> anyhow::R
                 "{}: not of the build that would be replaced; move it away, or name another --output",
                 path.display()
             );
-        }
-    }
-    let output = output.canonicalize()?;
-    let read = file.into_iter().chain([recipe.raw.as_path()]);
-    let read = read.chain(recipe.evaluation.iter().map(PathBuf::as_path));
-    let read = read.chain(recipe.source.iter().flat_map(|s| &s.files).map(PathBuf::as_path));
-    for path in read {
-        if path.canonicalize().is_ok_and(|path| path.starts_with(&output)) {
-            bail!("{} would be replaced, and is read from: name another --output", path.display());
         }
     }
     Ok(())
