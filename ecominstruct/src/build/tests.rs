@@ -217,21 +217,18 @@ fn files_of_one_name_go_by_their_folders() {
 
 #[test]
 fn what_was_cut_off_does_not_come_back_through_the_gate() {
-    // Keys in falling order, so that each cut throws away what came before; texts that a shortcut tells apart in part.
+    // One chunk of rows, whose limits were asked for before it: keys beyond the last cut come in as well. Nearly all wrong pairs
+    // give themselves away; the gate takes so many that what is left reaches beyond the cut.
     let task = crate::task::find("A57").unwrap();
     let mut unit = Unit::new(task, 0, Lang::En);
     let cap = 40;
     let of = |key: u64| if key.is_multiple_of(2) { "0" } else { "1" };
-    let mut spool = Vec::new();
-    let keys = (0..1_000u64).map(|i| (i * 611) % 1_000);
-    for key in keys {
+    let spool: Vec<u64> = (0..1_000).map(|i| (i * 611) % 1_000).collect();
+    for &key in &spool {
         let yes = of(key) == "0";
-        let word = if key.is_multiple_of(3) && !yes { "other" } else { "same" };
+        let word = if yes || key % 50 == 1 { "same" } else { "other" };
         let sides = super::unit::Sides::Match { first: format!("same w{key}"), second: format!("{word} v{key}"), yes };
-        if unit.limits(cap).get(of(key)).is_none_or(|last| key <= *last) {
-            unit.add(Ticket { key, class: of(key).into(), sides: Some(sides), tokens: 9, written: 9 }, cap);
-            spool.push(key);
-        }
+        unit.add(Ticket { key, class: of(key).into(), sides: Some(sides), tokens: 9, written: 9 }, cap);
     }
     unit.run_gate(1, 10);
     assert!(unit.gate.as_ref().is_some_and(|g| g.after.is_some()), "{:?}", unit.gate);
