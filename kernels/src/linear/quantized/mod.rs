@@ -5,6 +5,8 @@
 //! other: what AVX-512's dot product of bytes (VNNI) takes at one go. Of 4-bit codes, columns 8s to 8s + 3 are the low halves of a
 //! byte and 8s + 4 to 8s + 7 the high ones.
 
+#![allow(clippy::inline_always)] // a requirement of `simd::Work`
+
 mod product;
 #[cfg(test)]
 mod spec;
@@ -15,6 +17,7 @@ use tensor::{DType, TILE, Tensor};
 
 use super::output::Output;
 use crate::error::{float, of};
+use crate::simd::{self, Work};
 use crate::{Error, Result};
 
 const OP: &str = "quantize";
@@ -105,10 +108,7 @@ pub fn quantize(w: &Tensor, dtype: DType) -> Result<Tensor> {
                     let from = &values[(i * ROWS + row) * k..][..k][b * BLOCK..];
                     block.iter_mut().zip(from).for_each(|(to, &from)| *to = from);
                 }
-                let (scale, codes) = match bits {
-                    Bits::Eight => nearest(&block),
-                    Bits::Four => least_squares(&block),
-                };
+                let (scale, codes) = simd::run(Fit { block: &block, bits });
                 tile[2 * row..2 * row + 2].copy_from_slice(&scale.to_le_bytes());
                 for (col, code) in codes.into_iter().enumerate() {
                     let (at, shift) = bits.place(row, col);
@@ -172,45 +172,83 @@ pub(crate) fn multiply(
     Ok(())
 }
 
-/// The scale and codes of 8 bits: the largest is ±127.
-fn nearest(block: &[f32; BLOCK]) -> (f16, [i32; BLOCK]) {
-    let most = block.iter().fold(0.0f32, |most, w| most.max(w.abs()));
-    let scale = f16::from_f32(most / 127.0);
-    (scale, codes(block, scale.to_f32(), -127..=127))
-}
-
 /// Scales tried for a block of 4 bits: the weight of the largest magnitude falls on from -9.5 to -6.5, or on the other side of zero.
 const TRIED: std::ops::RangeInclusive<i32> = -15..=15;
 
-/// The scale and codes of 4 bits with the least sum of squared errors, of those tried: for codes that are given, Σ w·code / Σ code²
-/// is the best scale.
+/// Finds the scale and the codes of a block.
+struct Fit<'a> {
+    block: &'a [f32; BLOCK],
+    bits: Bits,
+}
+
+impl Work for Fit<'_> {
+    type Output = (f16, [i32; BLOCK]);
+
+    #[inline(always)]
+    fn call<const FMA: bool>(self) -> Self::Output {
+        match self.bits {
+            Bits::Eight => nearest(self.block),
+            Bits::Four => least_squares(self.block),
+        }
+    }
+}
+
+/// 8 bits: the largest is ±127.
+#[inline(always)]
+fn nearest(block: &[f32; BLOCK]) -> (f16, [i32; BLOCK]) {
+    let most = block.iter().fold(0.0f32, |most, w| most.max(w.abs()));
+    let scale = f16::from_f32(most / 127.0);
+    (scale, codes(block, scale.to_f32(), -127.0, 127.0).map(|code| code as i32))
+}
+
+/// 4 bits with the least sum of squared errors, of the scales tried: for codes that are given, Σ w·code / Σ code² is the best scale.
+#[inline(always)]
 fn least_squares(block: &[f32; BLOCK]) -> (f16, [i32; BLOCK]) {
     let most = block.iter().fold(0.0f32, |most, &w| if w.abs() > most.abs() { w } else { most });
-    let mut best = (f32::INFINITY, f16::ZERO, [0; BLOCK]);
+    let mut best = (f32::INFINITY, f16::ZERO, [0.0; BLOCK]);
     for step in TRIED {
         for side in [-8.0f32, 7.0] {
             let tried = most / (side + side.signum() * 0.1 * step as f32);
-            let rough = codes(block, tried, -8..=7);
-            let (mut with, mut own) = (0.0f32, 0.0f32);
-            for (&w, &code) in block.iter().zip(&rough) {
-                with += w * code as f32;
-                own += (code * code) as f32;
+            let rough = codes(block, tried, -8.0, 7.0);
+            let mut products = [0.0; BLOCK];
+            let mut squares = [0.0; BLOCK];
+            for i in 0..BLOCK {
+                products[i] = block[i] * rough[i];
+                squares[i] = rough[i] * rough[i];
             }
+            let (with, own) = (sum(products), sum(squares));
             let scale = f16::from_f32(if own > 0.0 { with / own } else { 0.0 });
-            let codes = codes(block, scale.to_f32(), -8..=7);
-            let error = block.iter().zip(&codes).map(|(w, &c)| (w - scale.to_f32() * c as f32).powi(2)).sum::<f32>();
+            let codes = codes(block, scale.to_f32(), -8.0, 7.0);
+            let mut errors = [0.0; BLOCK];
+            for i in 0..BLOCK {
+                let error = block[i] - scale.to_f32() * codes[i];
+                errors[i] = error * error;
+            }
+            let error = sum(errors);
             if error < best.0 {
                 best = (error, scale, codes);
             }
         }
     }
-    (best.1, best.2)
+    (best.1, best.2.map(|code| code as i32))
+}
+
+/// In halves, which wide registers add at once.
+#[inline(always)]
+fn sum(mut terms: [f32; BLOCK]) -> f32 {
+    for half in [16, 8, 4, 2, 1] {
+        for i in 0..half {
+            terms[i] += terms[i + half];
+        }
+    }
+    terms[0]
 }
 
 /// The nearest codes under a scale; zeros under none.
-fn codes(block: &[f32; BLOCK], scale: f32, range: std::ops::RangeInclusive<i32>) -> [i32; BLOCK] {
+#[inline(always)]
+fn codes(block: &[f32; BLOCK], scale: f32, least: f32, most: f32) -> [f32; BLOCK] {
     if scale == 0.0 {
-        return [0; BLOCK];
+        return [0.0; BLOCK];
     }
-    block.map(|w| ((w / scale).round_ties_even() as i32).clamp(*range.start(), *range.end()))
+    block.map(|w| (w / scale).round_ties_even().clamp(least, most))
 }
