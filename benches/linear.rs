@@ -63,13 +63,10 @@ fn many_rows(suite: &mut Suite, layer: &str, t: usize, n: usize, k: usize) {
 fn few_rows(suite: &mut Suite, layer: &str, dtype: DType, n: usize, k: usize) {
     /// In decode a layer's weights come from memory: by the time of the next token, others have filled the cache.
     const COLD: usize = 256 << 20;
-    let copy = || {
-        let w = random(&[n, k], 0.03);
-        if dtype.tile().is_some() { linear::quantize(&w, dtype).unwrap() } else { w.to_dtype(dtype).unwrap() }
-    };
-    let first = copy();
-    let size = first.size();
-    let copies: Vec<Tensor> = std::iter::once(first).chain((1..COLD.div_ceil(size)).map(|_| copy())).collect();
+    let w = random(&[n, k], 0.03);
+    let w = if dtype.tile().is_some() { linear::quantize(&w, dtype).unwrap() } else { w.to_dtype(dtype).unwrap() };
+    let size = w.size();
+    let copies: Vec<Tensor> = (0..COLD.div_ceil(size)).map(|_| copy(&w)).collect();
     for b in [1, 4, 8] {
         let x = random(&[b, k], 1.0);
         let work = Work { flops: 2.0 * (b * n * k) as f64, bytes: (size + 4 * b * (n + k)) as f64 };
@@ -77,5 +74,16 @@ fn few_rows(suite: &mut Suite, layer: &str, dtype: DType, n: usize, k: usize) {
         suite.case(&format!("linear/few_rows/{layer}/{dtype}/b{b}"), work, || {
             linear::few_rows(&x, weights.next().unwrap(), None, Epilogue::None).unwrap()
         });
+    }
+}
+
+/// The same weights elsewhere in memory.
+fn copy(w: &Tensor) -> Tensor {
+    let (n, k) = w.dims2().unwrap();
+    let words = || w.bytes().unwrap().as_chunks::<4>().0.iter().map(|word| u32::from_ne_bytes(*word)).collect();
+    match w.dtype() {
+        DType::Q8 | DType::Q4 => Tensor::quantized([n, k], w.dtype(), words()).unwrap(),
+        DType::BF16 => Tensor::new(&[n, k], w.values::<tensor::bf16>().unwrap().to_vec()).unwrap(),
+        _ => Tensor::new(&[n, k], w.values::<f32>().unwrap().to_vec()).unwrap(),
     }
 }
