@@ -31,6 +31,12 @@ pub(crate) fn has_avx2() -> bool {
     is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
 }
 
+/// Whether AVX-512F is here too.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn has_avx512() -> bool {
+    is_x86_feature_detected!("avx512f") && has_avx2()
+}
+
 /// `a * b + c`, fused where the machine fuses. Without the instruction `f32::mul_add` would call a slow routine.
 #[inline(always)]
 #[allow(clippy::inline_always)]
@@ -67,7 +73,7 @@ pub(crate) fn exp<const FMA: bool>(x: f32) -> f32 {
 /// Loads and stores for loops that have to be written with intrinsics.
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod wide {
-    use std::arch::x86_64::{__m256, _mm256_loadu_ps, _mm256_storeu_ps};
+    use std::arch::x86_64::{__m256, __m512, _mm256_loadu_ps, _mm256_storeu_ps, _mm512_loadu_ps, _mm512_storeu_ps};
 
     #[target_feature(enable = "avx2")]
     #[inline]
@@ -81,6 +87,20 @@ pub(crate) mod wide {
     pub(crate) fn store(to: &mut [f32; 8], value: __m256) {
         // SAFETY: 8 numbers are there to write; the instruction asks for no alignment.
         unsafe { _mm256_storeu_ps(to.as_mut_ptr(), value) }
+    }
+
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    pub(crate) fn load_512(from: &[f32; 16]) -> __m512 {
+        // SAFETY: 16 numbers are there to read; the instruction asks for no alignment.
+        unsafe { _mm512_loadu_ps(from.as_ptr()) }
+    }
+
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    pub(crate) fn store_512(to: &mut [f32; 16], value: __m512) {
+        // SAFETY: 16 numbers are there to write; the instruction asks for no alignment.
+        unsafe { _mm512_storeu_ps(to.as_mut_ptr(), value) }
     }
 }
 

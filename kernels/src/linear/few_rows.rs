@@ -29,7 +29,7 @@ pub(super) fn multiply<T: Widen + Sync>(
     let task = |i: usize| {
         let first = i * TASK;
         let cols = first..n.min(first + TASK);
-        simd::run(Dots { x, w: &w[first * k..cols.end * k], k, rows: t, first, output });
+        Dots { x, w: &w[first * k..cols.end * k], k, rows: t, first, output }.run();
         for row in 0..t {
             // SAFETY: a task alone writes to its columns.
             finish(row, first, unsafe { output.part(row, cols.clone()) });
@@ -58,36 +58,49 @@ impl<T: Widen> Work for Dots<'_, T> {
 
     #[inline(always)]
     fn call<const FMA: bool>(self) {
+        self.all::<FMA, 8>();
+    }
+}
+
+impl<T: Widen> Dots<'_, T> {
+    fn run(self) {
+        #[cfg(target_arch = "x86_64")]
+        if simd::has_avx512() {
+            // SAFETY: the features were found on this machine.
+            return unsafe { wide::all_512(&self) };
+        }
+        simd::run(self);
+    }
+
+    /// All that there is to do, with registers of `WIDTH` numbers.
+    ///
+    /// One row of x goes along one row of w after the other: that is the order in which memory is fastest. Several rows of x are
+    /// worth several of w, of which the next come to the second-level cache meanwhile.
+    #[inline(always)]
+    fn all<const FMA: bool, const WIDTH: usize>(&self) {
         if self.k == 0 {
             return; // The output is zero already.
         }
         if self.rows == 1 {
-            self.rows_of_w::<4>(
-                |col, w| {
-                    self.block::<FMA, 1, 4>(0, col, w);
-                },
-                |col, w| {
-                    self.block::<FMA, 1, 1>(0, col, w);
-                },
-            );
+            self.rows_of_w::<FMA, WIDTH, 1>();
+        } else if WIDTH == 16 {
+            self.rows_of_w::<FMA, WIDTH, 4>();
         } else {
-            self.rows_of_w::<2>(|col, w| self.rows_of_x::<FMA, 2>(col, w), |col, w| self.rows_of_x::<FMA, 1>(col, w));
+            self.rows_of_w::<FMA, WIDTH, 2>();
         }
     }
-}
 
-impl<'a, T: Widen> Dots<'a, T> {
-    /// Calls `some` with `N` rows of w at a time and their first column of the output, and `one` with each that is left.
+    /// `N` rows of w at a time, and those that are left one by one.
     #[inline(always)]
-    fn rows_of_w<const N: usize>(&self, some: impl Fn(usize, [&'a [T]; N]), one: impl Fn(usize, [&'a [T]; 1])) {
+    fn rows_of_w<const FMA: bool, const WIDTH: usize, const N: usize>(&self) {
         let mut col = self.first;
         for w in self.w.chunks(N * self.k) {
             if let Some(w) = split::<T, N>(w, self.k) {
-                some(col, w);
+                self.rows_of_x::<FMA, WIDTH, N>(col, w);
                 col += N;
             } else {
                 for w in w.chunks_exact(self.k) {
-                    one(col, [w]);
+                    self.rows_of_x::<FMA, WIDTH, 1>(col, [w]);
                     col += 1;
                 }
             }
@@ -96,21 +109,27 @@ impl<'a, T: Widen> Dots<'a, T> {
 
     /// All rows of x with `N` rows of w, which stay in the first-level cache.
     #[inline(always)]
-    fn rows_of_x<const FMA: bool, const N: usize>(&self, col: usize, w: [&[T]; N]) {
+    fn rows_of_x<const FMA: bool, const WIDTH: usize, const N: usize>(&self, col: usize, w: [&[T]; N]) {
         let mut row = 0;
         while row < self.rows {
-            row += match self.rows - row {
-                1 => self.block::<FMA, 1, N>(row, col, w),
-                2 | 4 => self.block::<FMA, 2, N>(row, col, w),
-                _ => self.block::<FMA, 3, N>(row, col, w),
+            row += match (self.rows - row, WIDTH) {
+                (1, _) => self.block::<FMA, WIDTH, 1, N>(row, col, w),
+                (2, _) | (4, 8) => self.block::<FMA, WIDTH, 2, N>(row, col, w),
+                (3 | 5 | 6, _) | (_, 8) => self.block::<FMA, WIDTH, 3, N>(row, col, w),
+                _ => self.block::<FMA, WIDTH, 4, N>(row, col, w),
             };
         }
     }
 
     #[inline(always)]
-    fn block<const FMA: bool, const M: usize, const N: usize>(&self, row: usize, col: usize, w: [&[T]; N]) -> usize {
+    fn block<const FMA: bool, const WIDTH: usize, const M: usize, const N: usize>(
+        &self,
+        row: usize,
+        col: usize,
+        w: [&[T]; N],
+    ) -> usize {
         if let Some(x) = split::<f32, M>(&self.x[row * self.k..(row + M) * self.k], self.k) {
-            for (i, dots) in dots::<FMA, T, M, N>(x, w).iter().enumerate() {
+            for (i, dots) in dots::<FMA, WIDTH, T, M, N>(x, w).iter().enumerate() {
                 // SAFETY: a task alone writes to its columns.
                 unsafe { self.output.part(row + i, col..col + N) }.copy_from_slice(dots);
             }
@@ -127,7 +146,10 @@ fn split<T, const N: usize>(values: &[T], k: usize) -> Option<[&[T]; N]> {
 
 /// The dot products of `M` rows of x with `N` rows of w, all of one length.
 #[inline(always)]
-fn dots<const FMA: bool, T: Widen, const M: usize, const N: usize>(x: [&[f32]; M], w: [&[T]; N]) -> [[f32; N]; M] {
+fn dots<const FMA: bool, const WIDTH: usize, T: Widen, const M: usize, const N: usize>(
+    x: [&[f32]; M],
+    w: [&[T]; N],
+) -> [[f32; N]; M] {
     let mut lanes = [[[0.0f32; LANES]; N]; M];
     #[cfg(target_arch = "x86_64")]
     if FMA {
@@ -135,8 +157,13 @@ fn dots<const FMA: bool, T: Widen, const M: usize, const N: usize>(x: [&[f32]; M
         let steps = whole_x[0].len();
         assert!(whole_x.iter().all(|x| x.len() == steps), "rows of one length");
         assert!(whole_w.iter().all(|w| w.len() == steps), "rows of one length");
-        // SAFETY: on this architecture `FMA` means that AVX2 and FMA are here; the lengths were just checked.
-        unsafe { wide::dots(steps, &whole_x, &whole_w, &mut lanes) };
+        if WIDTH == 16 {
+            // SAFETY: that width means that AVX-512 is here; the lengths were just checked.
+            unsafe { wide::dots_512(steps, &whole_x, &whole_w, &mut lanes) };
+        } else {
+            // SAFETY: on this architecture `FMA` means that AVX2 and FMA are here; the lengths were just checked.
+            unsafe { wide::dots(steps, &whole_x, &whole_w, &mut lanes) };
+        }
         return total::<FMA, T, M, N>(x, w, &lanes);
     }
     for (x, lanes) in x.iter().zip(&mut lanes) {
@@ -161,14 +188,21 @@ fn total<const FMA: bool, T: Widen, const M: usize, const N: usize>(
     let mut sums = [[0.0; N]; M];
     for i in 0..M {
         for j in 0..N {
-            let mut lanes = lanes[i][j];
-            for half in [8, 4, 2, 1] {
-                for l in 0..half {
-                    lanes[l] += lanes[l + half];
-                }
-            }
+            let lanes = &lanes[i][j];
             let (x, w) = (x[i].as_chunks::<LANES>().1, w[j].as_chunks::<LANES>().1);
-            sums[i][j] = x.iter().zip(w).fold(lanes[0], |sum, (&x, w)| simd::fma::<FMA>(x, w.widen(), sum));
+            let mut eight = [0.0; 8];
+            for l in 0..8 {
+                eight[l] = lanes[l] + lanes[l + 8];
+            }
+            let mut four = [0.0; 4];
+            for l in 0..4 {
+                four[l] = eight[l] + eight[l + 4];
+            }
+            let mut sum = (four[0] + four[2]) + (four[1] + four[3]);
+            for (&x, w) in x.iter().zip(w) {
+                sum = simd::fma::<FMA>(x, w.widen(), sum);
+            }
+            sums[i][j] = sum;
         }
     }
     sums
@@ -176,10 +210,34 @@ fn total<const FMA: bool, T: Widen, const M: usize, const N: usize>(
 
 #[cfg(target_arch = "x86_64")]
 mod wide {
-    use std::arch::x86_64::{_mm256_fmadd_ps, _mm256_setzero_ps};
+    use std::arch::x86_64::{
+        _MM_HINT_T1, _mm_prefetch, _mm256_fmadd_ps, _mm256_setzero_ps, _mm512_fmadd_ps, _mm512_setzero_ps,
+    };
 
-    use super::{LANES, Widen};
-    use crate::simd::wide::{load, store};
+    use super::{Dots, LANES, Widen};
+    use crate::simd::wide::{load, load_512, store, store_512};
+
+    /// How far ahead of the row at hand rows of w are asked for.
+    const AHEAD: usize = 16 << 10;
+    const CACHE_LINE: usize = 64;
+
+    /// As [`Dots::all`].
+    #[target_feature(enable = "avx512f,avx2,fma,f16c")]
+    pub fn all_512<T: Widen>(dots: &Dots<'_, T>) {
+        dots.all::<true, 16>();
+    }
+
+    /// Asks for what a step further on will read: `N` groups of lanes, those before it being `step · N`. Rows lie one behind the
+    /// other, and are asked for in that order, whatever the order in which they are read.
+    #[inline(always)]
+    fn ask<T, const N: usize>(first: &[[T; LANES]], step: usize) {
+        let group = LANES * size_of::<T>();
+        let from = first.as_ptr().cast::<i8>().wrapping_add(AHEAD + step * N * group);
+        for line in (0..N * group).step_by(CACHE_LINE) {
+            // SAFETY: this reads nothing, and may be asked of any address.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(from.wrapping_add(line)) };
+        }
+    }
 
     /// The products of whole lanes, summed by lane, of at most 6 pairs of rows.
     ///
@@ -195,12 +253,16 @@ mod wide {
     ) {
         let mut sums = [[[_mm256_setzero_ps(); 2]; N]; M];
         for step in 0..steps {
+            if N > 1 {
+                ask::<T, N>(w[0], step);
+            }
             for half in 0..2 {
                 let mut ws = [_mm256_setzero_ps(); N];
                 for (to, w) in ws.iter_mut().zip(w) {
                     // SAFETY: `step` is below the number of groups.
                     let w = unsafe { w.get_unchecked(step) };
-                    *to = load(&w.as_chunks::<8>().0[half].map(T::widen));
+                    // SAFETY: AVX2 is here.
+                    *to = unsafe { T::widen_8(&w.as_chunks::<8>().0[half]) };
                 }
                 for (sums, x) in sums.iter_mut().zip(x) {
                     // SAFETY: `step` is below the number of groups.
@@ -216,6 +278,43 @@ mod wide {
             for (to, &sum) in to.as_chunks_mut::<8>().0.iter_mut().zip(sums) {
                 store(to, sum);
             }
+        }
+    }
+
+    /// As [`dots`], the same bits, of at most 16 pairs of rows.
+    ///
+    /// # Safety
+    /// Every row has `steps` groups of lanes.
+    #[target_feature(enable = "avx512f,avx2,fma")]
+    #[inline]
+    pub unsafe fn dots_512<T: Widen, const M: usize, const N: usize>(
+        steps: usize,
+        x: &[&[[f32; LANES]]; M],
+        w: &[&[[T; LANES]]; N],
+        to: &mut [[[f32; LANES]; N]; M],
+    ) {
+        let mut sums = [[_mm512_setzero_ps(); N]; M];
+        for step in 0..steps {
+            if N > 1 {
+                ask::<T, N>(w[0], step);
+            }
+            let mut ws = [_mm512_setzero_ps(); N];
+            for (to, w) in ws.iter_mut().zip(w) {
+                // SAFETY: `step` is below the number of groups.
+                let w = unsafe { w.get_unchecked(step) };
+                // SAFETY: AVX-512F is here.
+                *to = unsafe { T::widen_16(w) };
+            }
+            for (sums, x) in sums.iter_mut().zip(x) {
+                // SAFETY: `step` is below the number of groups.
+                let x = load_512(unsafe { x.get_unchecked(step) });
+                for (sum, &w) in sums.iter_mut().zip(&ws) {
+                    *sum = _mm512_fmadd_ps(x, w, *sum);
+                }
+            }
+        }
+        for (to, sum) in to.as_flattened_mut().iter_mut().zip(sums.as_flattened()) {
+            store_512(to, *sum);
         }
     }
 }

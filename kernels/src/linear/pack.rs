@@ -2,6 +2,11 @@
 
 #![allow(clippy::inline_always)] // a requirement of `simd::Work`
 
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::{
+    __m256, __m512, _mm_loadu_si128, _mm256_castsi256_ps, _mm256_cvtepu16_epi32, _mm256_loadu_si256, _mm256_slli_epi32,
+    _mm512_castsi512_ps, _mm512_cvtepu16_epi32, _mm512_slli_epi32,
+};
 use std::cell::RefCell;
 use std::ops::Range;
 
@@ -88,12 +93,36 @@ pub(super) fn pack<const W: usize>(
 /// A number format of a weight, as f32.
 pub(super) trait Widen: std::marker::Copy {
     fn widen(self) -> f32;
+
+    /// # Safety
+    /// AVX2 is here.
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn widen_8(from: &[Self; 8]) -> __m256;
+
+    /// # Safety
+    /// AVX-512F is here.
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn widen_16(from: &[Self; 16]) -> __m512;
 }
 
 impl Widen for f32 {
     #[inline(always)]
     fn widen(self) -> f32 {
         self
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    unsafe fn widen_8(from: &[Self; 8]) -> __m256 {
+        simd::wide::load(from)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    unsafe fn widen_16(from: &[Self; 16]) -> __m512 {
+        simd::wide::load_512(from)
     }
 }
 
@@ -102,6 +131,24 @@ impl Widen for bf16 {
     #[inline(always)]
     fn widen(self) -> f32 {
         f32::from_bits(u32::from(self.to_bits()) << 16)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    unsafe fn widen_8(from: &[Self; 8]) -> __m256 {
+        // SAFETY: 8 numbers of 16 bits are there to read; the instruction asks for no alignment.
+        let bits = unsafe { _mm_loadu_si128(from.as_ptr().cast()) };
+        _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(bits)))
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    unsafe fn widen_16(from: &[Self; 16]) -> __m512 {
+        // SAFETY: 16 numbers of 16 bits are there to read; the instruction asks for no alignment.
+        let bits = unsafe { _mm256_loadu_si256(from.as_ptr().cast()) };
+        _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(bits)))
     }
 }
 
@@ -177,7 +224,7 @@ mod wide {
     };
 
     use super::Widen;
-    use crate::simd::wide::{load, store};
+    use crate::simd::wide::store;
 
     /// As [`super::transpose`], for the whole blocks of 8 depths alone; returns how many depths are done.
     #[target_feature(enable = "avx2")]
@@ -191,7 +238,8 @@ mod wide {
                 let mut lanes = [_mm256_setzero_ps(); 8];
                 for (lane, row) in lanes.iter_mut().zip(&rows[first..]) {
                     if let Some(row) = row[block * 8..].first_chunk::<8>() {
-                        *lane = load(&row.map(T::widen));
+                        // SAFETY: AVX2 is here.
+                        *lane = unsafe { T::widen_8(row) };
                     }
                 }
                 for (d, column) in transpose_8(lanes).into_iter().enumerate() {
