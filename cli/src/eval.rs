@@ -6,6 +6,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use bloom::PlanFor;
 use clap::Args;
 use ecominstruct::baseline::{self, Policy};
 use ecominstruct::eval_set::{self, EvalSet};
@@ -84,7 +85,12 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
         (Some(path), Some(found)) => in_order(path, found, &sets)?,
         _ => {
             let longest = args.prompt_tokens.saturating_add(args.decoding.max_new_tokens);
-            let (model, text) = args.model.load(args.decoding.side_by_side(1), longest)?;
+            let (batch, ranks) = (args.decoding.side_by_side(1), args.decode == Decode::Rank);
+            let (model, text) = if ranks {
+                args.model.load_for(|weight_size| PlanFor::Scoring { batch, tokens: longest, weight_size })?
+            } else {
+                args.model.load(batch, longest)?
+            };
             let (decoding, prompt_tokens) = (&args.decoding, args.prompt_tokens);
             Answering { model: &model, text: &text, decoding, prompt_tokens }.answer(&sets, &ways)?
         }
