@@ -27,10 +27,10 @@ impl Decode {
     /// How a set's answers are made: as is asked for, where they have that form.
     pub fn of(self, form: Form) -> Self {
         match (self, form) {
-            (Self::Free, _) | (_, Form::Free) => Self::Free,
             (Self::Rank, Form::One) => Self::Rank,
-            (Self::Rank, Form::Span | Form::Spans | Form::Typed) => Self::Free,
-            (Self::Rank, Form::Several) | (Self::Constrained, _) => Self::Constrained,
+            (Self::Rank, Form::Several) => Self::Constrained,
+            (Self::Free | Self::Rank, _) | (_, Form::Free) => Self::Free,
+            (Self::Constrained, _) => Self::Constrained,
         }
     }
 

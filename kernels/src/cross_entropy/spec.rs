@@ -147,7 +147,7 @@ fn decoding_logits_give_the_same_loss(case: &Case, on: &Setting) {
 fn several_targets_of_a_row_are_those_of_several_rows(case: &Case, on: &Setting) {
     let rows = (0..case.r as u32).filter(|row| *row != 1);
     let targets: Vec<(u32, u32)> =
-        rows.flat_map(|row| (0..1 + row % 3).map(move |i| (row, (5 * i + row) % case.v as u32))).collect();
+        rows.flat_map(|row| (0..=row % 3).map(move |i| (row, (5 * i + row) % case.v as u32))).collect();
     let (c, at) = (case.c, |row: u32| row as usize * case.c);
     let hidden = targets.iter().flat_map(|&(row, _)| case.hidden[at(row)..][..c].to_vec()).collect();
     let ids = targets.iter().map(|(_, id)| *id).collect();

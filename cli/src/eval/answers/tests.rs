@@ -86,7 +86,7 @@ fn is_span(text: &str, span: &str) -> bool {
         && text.match_indices(span).any(|(at, _)| {
             let (before, after) = (text[..at].chars().last(), text[at + span.len()..].chars().next());
             let (first, last) = (span.chars().next(), span.chars().last());
-            !(inner(before) && inner(first)) && !(inner(last) && inner(after))
+            !(inner(before) && inner(first) || inner(last) && inner(after))
         })
 }
 
@@ -184,7 +184,7 @@ fn spans_are_of_what_is_left_of_a_long_text() {
     let mut sets: Vec<EvalSet> = sets().into_iter().filter(|s| s.name.starts_with("span")).collect();
     for set in &mut sets {
         for item in &mut set.items {
-            let rest: String = (0..40).map(|i| format!(" w{i}é")).collect();
+            let rest: String = (0..40).fold(String::new(), |rest, i| rest + &format!(" w{i}é"));
             let long = format!("{}{rest}", item.text);
             item.prompt = item.prompt.replacen(&item.text, &long, 1);
             item.text = long;
