@@ -3,10 +3,13 @@ use std::collections::VecDeque;
 use kernels::attention::KvCache;
 use kernels::embedding::Ids;
 use kernels::sample::{self, Choice, Philox, Sampling};
+use rayon::prelude::*;
 use tensor::{Device, Tensor};
 
 use crate::beam::BeamSearch;
 use crate::decode::Decoder;
+use crate::prefix::{Reader, order};
+use crate::rule::{Rule, choose_among};
 use crate::{Bloom, Error, Result};
 
 /// How the next token is chosen.
@@ -71,11 +74,13 @@ pub struct Completion {
 }
 
 /// Prompt tokens read at one go, at most, unless a single prompt is longer.
-const PREFILL: usize = 4096;
+pub(crate) const PREFILL: usize = 4096;
 
 /// A sequence that draws or takes the likeliest token.
-struct Running {
+struct Running<'r> {
     prompt: usize,
+    /// What its answer must keep to.
+    rule: Option<&'r Rule<'r>>,
     answer: usize,
     /// The prompt's tokens and the new ones.
     ids: Vec<u32>,
@@ -92,7 +97,8 @@ struct Searching {
 
 impl Bloom {
     /// Continues each prompt. `on_token(prompt, answer, id)` is told of each token as it comes (not in beam search) and
-    /// ends that answer by returning `false`. Neither the batch size nor the other prompts change an answer.
+    /// ends that answer by returning `false`. Neither the batch size nor the other prompts change an answer; what prompts
+    /// share at their beginning is read once.
     ///
     /// # Errors
     /// An empty prompt, an id at or beyond the vocabulary, settings that make no sense, or weights so large that the
@@ -103,19 +109,41 @@ impl Bloom {
         settings: &Generation,
         on_token: &mut dyn FnMut(usize, usize, u32) -> bool,
     ) -> Result<Vec<Vec<Completion>>> {
+        self.generate_within(prompts, &vec![None; prompts.len()], settings, on_token)
+    }
+
+    /// As [`Bloom::generate`], where the answers to a prompt keep to its [`Rule`], if it has one.
+    ///
+    /// # Errors
+    /// As [`Bloom::generate`]; rules in a beam search, another number of rules than prompts, or a rule that no answer of the
+    /// wanted length can keep to.
+    pub fn generate_within(
+        &self,
+        prompts: &[Vec<u32>],
+        rules: &[Option<&Rule>],
+        settings: &Generation,
+        on_token: &mut dyn FnMut(usize, usize, u32) -> bool,
+    ) -> Result<Vec<Vec<Completion>>> {
         settings.check(self)?;
+        if rules.len() != prompts.len() {
+            return Err(Error::Input(format!("{} rules for {} prompts", rules.len(), prompts.len())));
+        }
         if let Some(at) = prompts.iter().position(Vec::is_empty) {
             return Err(Error::Input(format!("prompt {} is empty: wanted at least one token", at + 1)));
         }
         match settings.decoding {
+            Decoding::Beam { .. } if rules.iter().any(Option::is_some) => {
+                Err(Error::Input("a beam search keeps to no rules: wanted greedy decoding or sampling".into()))
+            }
             Decoding::Beam { beams, length_penalty } => self.search(prompts, settings, beams, length_penalty),
-            _ => self.draw(prompts, settings, on_token),
+            _ => self.draw(prompts, rules, settings, on_token),
         }
     }
 
-    fn draw(
+    fn draw<'r>(
         &self,
         prompts: &[Vec<u32>],
+        rules: &[Option<&'r Rule<'r>>],
         settings: &Generation,
         on_token: &mut dyn FnMut(usize, usize, u32) -> bool,
     ) -> Result<Vec<Vec<Completion>>> {
@@ -124,10 +152,10 @@ impl Bloom {
         if settings.max_new_tokens == 0 {
             return Ok(done);
         }
-        let mut waiting: VecDeque<usize> = (0..prompts.len()).collect();
+        let mut waiting = VecDeque::from(order(prompts));
         let mut running: Vec<Running> = Vec::new();
-        let mut decoder = Decoder::new(self);
-        let mut take = |running: &mut Vec<Running>, mut s: Running, id: u32| {
+        let (mut reader, mut decoder) = (Reader::new(self), Decoder::new(self));
+        let mut take = |running: &mut Vec<Running<'r>>, mut s: Running<'r>, id: u32| {
             let mut finish = None;
             if id == settings.eos {
                 finish = Some(Finish::Eos);
@@ -152,17 +180,19 @@ impl Bloom {
             let room = if running.is_empty() { room.max(1) } else { room };
             let next = next_prompts(&mut waiting, prompts, room);
             if !next.is_empty() {
-                let (logits, caches) = self.read(prompts, &next)?;
-                let mut fresh = Vec::with_capacity(next.len() * settings.answers);
-                for (row, (&prompt, cache)) in next.iter().zip(caches).enumerate() {
-                    let start = prompts[prompt].len();
-                    for answer in 0..settings.answers {
-                        let (ids, cache) = (prompts[prompt].clone(), cache.clone());
-                        fresh.push((row, Running { prompt, answer, ids, start, cache }));
+                for read in reader.read(prompts, &next, waiting.front().copied())? {
+                    let logits = self.head(&read.states)?;
+                    let mut fresh = Vec::with_capacity(next.len() * settings.answers);
+                    for (row, (prompt, cache)) in read.prompts.into_iter().zip(read.caches).enumerate() {
+                        let (start, rule) = (prompts[prompt].len(), rules[prompt]);
+                        for answer in 0..settings.answers {
+                            let (ids, cache) = (prompts[prompt].clone(), cache.clone());
+                            fresh.push((row, Running { prompt, rule, answer, ids, start, cache }));
+                        }
                     }
+                    let chosen = settings.choose(&logits, fresh.iter().map(|(row, s)| (*row, s)))?;
+                    fresh.into_iter().zip(chosen).for_each(|((_, s), id)| take(&mut running, s, id));
                 }
-                let chosen = settings.choose(&logits, fresh.iter().map(|(row, s)| (*row, s)))?;
-                fresh.into_iter().zip(chosen).for_each(|((_, s), id)| take(&mut running, s, id));
                 continue;
             }
             let last: Vec<u32> = running.iter().filter_map(|s| s.ids.last().copied()).collect();
@@ -188,7 +218,8 @@ impl Bloom {
             return Ok(vec![vec![blank; settings.answers]; prompts.len()]);
         }
         let mut done = vec![Vec::new(); prompts.len()];
-        let mut waiting: VecDeque<usize> = (0..prompts.len()).collect();
+        let mut waiting = VecDeque::from(order(prompts));
+        let mut reader = Reader::new(self);
         let mut running: Vec<Searching> = Vec::new();
         let v = self.vocab();
         while !waiting.is_empty() || !running.is_empty() {
@@ -207,14 +238,17 @@ impl Bloom {
                     s.advance(own, settings);
                 }
             } else {
-                let (logits, caches) = self.read(prompts, &next)?;
-                let logits = logits.to_device(&Device::Cpu)?;
-                let logits = finite(&logits)?;
-                for ((&prompt, cache), logits) in next.iter().zip(caches).zip(logits.chunks_exact(v)) {
-                    let search = BeamSearch::new(&prompts[prompt], beams, length_penalty);
-                    let mut s = Searching { prompt, search, caches: vec![cache] };
-                    s.advance(logits, settings);
-                    running.push(s);
+                for read in reader.read(prompts, &next, waiting.front().copied())? {
+                    let logits = self.head(&read.states)?.to_device(&Device::Cpu)?;
+                    let logits = finite(&logits)?;
+                    for ((prompt, cache), logits) in
+                        read.prompts.into_iter().zip(read.caches).zip(logits.chunks_exact(v))
+                    {
+                        let search = BeamSearch::new(&prompts[prompt], beams, length_penalty);
+                        let mut s = Searching { prompt, search, caches: vec![cache] };
+                        s.advance(logits, settings);
+                        running.push(s);
+                    }
                 }
             }
             running.retain_mut(|s| {
@@ -227,19 +261,6 @@ impl Bloom {
         }
         Ok(done)
     }
-
-    /// Reads prompts into new caches; returns the logits after each: `[b, v]`.
-    fn read(&self, prompts: &[Vec<u32>], which: &[usize]) -> Result<(Tensor, Vec<KvCache>)> {
-        let mut ids = Vec::new();
-        let mut bounds = vec![0];
-        for &i in which {
-            ids.extend_from_slice(&prompts[i]);
-            bounds.push(ids.len() as u32);
-        }
-        let mut caches: Vec<KvCache> = which.iter().map(|_| self.cache()).collect();
-        let logits = self.prefill(&ids, &bounds, &mut caches.iter_mut().collect::<Vec<_>>())?;
-        Ok((logits, caches))
-    }
 }
 
 /// The logits, if all are numbers: of others no token is the likeliest.
@@ -248,12 +269,12 @@ fn finite(logits: &Tensor) -> Result<&[f32]> {
     if logits.iter().all(|x| x.is_finite()) { Ok(logits) } else { Err(overflow()) }
 }
 
-fn overflow() -> Error {
+pub(crate) fn overflow() -> Error {
     Error::Input("the model's logits are not finite numbers: its weights overflow".into())
 }
 
 /// The prompts to read next: as many as there is room for, and within [`PREFILL`] tokens.
-fn next_prompts(waiting: &mut VecDeque<usize>, prompts: &[Vec<u32>], room: usize) -> Vec<usize> {
+pub(crate) fn next_prompts(waiting: &mut VecDeque<usize>, prompts: &[Vec<u32>], room: usize) -> Vec<usize> {
     let mut next = Vec::new();
     let mut tokens = 0;
     while next.len() < room
@@ -334,7 +355,11 @@ impl Generation {
     }
 
     /// The next token of each sequence, from the row of the logits `[b, v]` that stands beside it.
-    fn choose<'a>(&self, logits: &Tensor, sequences: impl Iterator<Item = (usize, &'a Running)>) -> Result<Vec<u32>> {
+    fn choose<'a, 'r: 'a>(
+        &self,
+        logits: &Tensor,
+        sequences: impl Iterator<Item = (usize, &'a Running<'r>)>,
+    ) -> Result<Vec<u32>> {
         let (sampling, draws) = match self.decoding {
             Decoding::Sample(sampling) => (sampling, true),
             _ => (Sampling::default(), false),
@@ -345,8 +370,31 @@ impl Generation {
             let draw = || Philox::new(self.seed, stream).uniform((s.ids.len() - s.start) as u64);
             Choice { row, seen: &s.ids, uniform: if draws { draw() } else { 0.0 } }
         };
-        let choices: Vec<Choice> = sequences.map(choice).collect();
+        let (bound, free): (Vec<_>, Vec<_>) = sequences.enumerate().partition(|(_, (_, s))| s.rule.is_some());
+        let choices: Vec<Choice> = free.iter().map(|(_, sequence)| choice(*sequence)).collect();
         let chosen = sample::choose(logits, self.limit, &sampling, &choices)?;
-        if chosen.iter().all(|c| c.finite) { Ok(chosen.iter().map(|c| c.token).collect()) } else { Err(overflow()) }
+        if !chosen.iter().all(|c| c.finite) {
+            return Err(overflow());
+        }
+        let mut all = vec![0; bound.len() + free.len()];
+        free.iter().zip(chosen).for_each(|((at, _), c)| all[*at] = c.token);
+        if !bound.is_empty() {
+            let logits = logits.to_device(&Device::Cpu)?;
+            let (logits, v) = (logits.values::<f32>()?, logits.dims2()?.1);
+            let chosen = bound.par_iter().map(|&(at, (row, s))| {
+                let left = self.max_new_tokens - (s.ids.len() - s.start);
+                let allowed = s.rule.map(|rule| rule(&s.ids[s.start..], left)).unwrap_or_default();
+                let values = &logits[row * v..][..self.limit];
+                if !values.iter().all(|x| x.is_finite()) {
+                    return Err(overflow());
+                }
+                let id = choose_among(values, &allowed, &sampling, &choice((row, s)));
+                id.map(|id| (at, id)).ok_or_else(|| {
+                    Error::Input(format!("prompt {}: no token may follow, with {left} left to say", s.prompt + 1))
+                })
+            });
+            chosen.collect::<Result<Vec<_>>>()?.into_iter().for_each(|(at, id)| all[at] = id);
+        }
+        Ok(all)
     }
 }

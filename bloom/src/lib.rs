@@ -8,6 +8,9 @@ mod error;
 mod generate;
 mod model;
 mod plan;
+mod prefix;
+mod rule;
+mod score;
 mod train;
 mod weights;
 
@@ -17,5 +20,6 @@ pub use error::{Error, Result};
 pub use generate::{Completion, Decoding, Finish, Generation};
 pub use model::Bloom;
 pub use plan::{Memory, Plan, PlanFor};
+pub use rule::{Choices, Rule};
 pub use train::{Batch, Recompute, Trainer};
 pub use weights::Dtype;

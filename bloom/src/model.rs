@@ -44,8 +44,10 @@ pub(crate) struct Block {
 pub(crate) enum Attend<'a, 'c> {
     /// Documents in one row of tokens, nothing kept.
     Packed(&'a Arc<[u32]>),
-    /// Documents in one row of tokens, each starting its cache.
+    /// Documents in one row of tokens, each following what its cache holds and added to it.
     Prefill(&'a Arc<[u32]>, &'a mut [&'c mut KvCache]),
+    /// Documents in one row of tokens, each following what its cache holds, which stays as it is.
+    Branch(&'a Arc<[u32]>, &'a [&'c KvCache]),
     /// One new token for each cache, and those since the step was captured, if it is.
     Decode(&'a mut [&'c mut KvCache], Option<&'a Since>),
 }
@@ -115,8 +117,11 @@ impl Bloom {
             Attend::Packed(bounds) => tape.attention(&qkv, bounds, heads)?,
             Attend::Prefill(bounds, caches) => {
                 attention::append(qkv.value(), bounds, caches, layer, None)?;
-                tape.attention(&qkv, bounds, heads)?
+                // From the cache, whether all of a prompt is new or not: what a row reads does not depend on that.
+                let caches: Vec<&KvCache> = caches.iter().map(|c| &**c).collect();
+                tape.input(attention::extend(qkv.value(), bounds, &caches, layer)?)
             }
+            Attend::Branch(bounds, caches) => tape.input(attention::branch(qkv.value(), bounds, caches, layer)?),
             Attend::Decode(caches, since) => {
                 let each: Vec<u32> = (0..=caches.len() as u32).collect();
                 attention::append(qkv.value(), &each, caches, layer, *since)?;
@@ -186,7 +191,8 @@ impl Bloom {
         Ok(self.finish(&mut tape, &x, &rows.into())?.value().clone())
     }
 
-    /// Reads the prompts, one after the other in `ids`, into empty caches; returns the logits after each: `[b, v]`.
+    /// Reads the prompts, one after the other in `ids`, each behind what is in its cache; returns the state that the head is to see
+    /// after each: `[b, c]`.
     pub(crate) fn prefill(&self, ids: &[u32], bounds: &[u32], caches: &mut [&mut KvCache]) -> Result<Tensor> {
         let (ids, bounds) = self.check(ids, bounds)?;
         if bounds.windows(2).any(|w| w[0] == w[1]) {
@@ -198,7 +204,19 @@ impl Bloom {
             x = self.block(&mut tape, layer, &x, &mut Attend::Prefill(&bounds, caches))?;
         }
         let last: Arc<[u32]> = bounds[1..].iter().map(|end| end - 1).collect();
-        self.head(&self.finish(&mut tape, &x, &last)?)
+        Ok(self.finish(&mut tape, &x, &last)?.value().clone())
+    }
+
+    /// The states that the head is to see `[t, c]` of documents that each follow a cache, perhaps the same one, and are added to none.
+    /// On a CPU only.
+    pub(crate) fn branches(&self, ids: &[u32], bounds: &[u32], caches: &[&KvCache]) -> Result<Tensor> {
+        let (ids, bounds) = self.check(ids, bounds)?;
+        let mut tape = Tape::off(&self.params);
+        let mut x = self.embed(&mut tape, &ids)?;
+        for layer in 0..self.config.layers {
+            x = self.block(&mut tape, layer, &x, &mut Attend::Branch(&bounds, caches))?;
+        }
+        Ok(tape.layer_norm(&x, self.layout.final_norm)?.value().clone())
     }
 
     /// Reads one more token of each sequence; returns the logits after it: `[b, v]`. `since` is for a step that is captured.
@@ -215,11 +233,12 @@ impl Bloom {
             x = self.block(&mut tape, layer, &x, &mut Attend::Decode(caches, since))?;
         }
         let x = tape.layer_norm(&x, self.layout.final_norm)?;
-        self.head(&x)
+        self.head(x.value())
     }
 
-    fn head(&self, x: &Var) -> Result<Tensor> {
-        Ok(cross_entropy::logits(x.value(), self.params.value(self.layout.head))?)
+    /// The logits `[b, v]` of a few states `[b, c]`.
+    pub(crate) fn head(&self, states: &Tensor) -> Result<Tensor> {
+        Ok(cross_entropy::logits(states, self.params.value(self.layout.head))?)
     }
 
     /// A cache for one sequence.

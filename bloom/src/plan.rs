@@ -21,6 +21,15 @@ pub enum PlanFor {
         /// Bytes of one weight.
         weight_size: usize,
     },
+    /// Likelihoods of given answers.
+    Scoring {
+        /// Prompts side by side.
+        batch: usize,
+        /// Tokens of each, prompt and answer.
+        tokens: usize,
+        /// Bytes of one weight.
+        weight_size: usize,
+    },
 }
 
 /// Whose memory is planned.
@@ -78,16 +87,20 @@ impl Plan {
                 }
                 parts
             }
-            PlanFor::Generation { batch, tokens, weight_size } => {
+            PlanFor::Generation { batch, tokens, weight_size } | PlanFor::Scoring { batch, tokens, weight_size } => {
                 let (b, t) = (batch as u64, tokens as u64);
+                // The last prompt is kept, for what the next one shares.
+                let held = b.saturating_add(1);
+                let rows = times(&[2, b]);
+                let rows = if matches!(job, PlanFor::Scoring { .. }) { rows.max(chunk_rows(v)) } else { rows };
                 vec![
                     ("weights", p * weight_size as u64),
                     match memory {
-                        Memory::Main => ("keys and values (f32)", times(&[b, t, l, 2 * c, 4])),
-                        Memory::Gpu => ("keys and values", times(&[b, t, l, 2 * c, weight_size as u64])),
+                        Memory::Main => ("keys and values (f32)", times(&[held, t, l, 2 * c, 4])),
+                        Memory::Gpu => ("keys and values", times(&[held, t, l, 2 * c, weight_size as u64])),
                     },
                     ("activations", times(&[b.saturating_mul(t).min(t.saturating_add(4096)), 12 * c, 4])),
-                    ("logits", times(&[2, b, v, 4])),
+                    ("logits", times(&[rows, v, 4])),
                 ]
             }
         };
@@ -126,5 +139,22 @@ mod tests {
             assert_eq!(both(Memory::Main), rows * 250_880 * 4);
             assert_eq!(both(Memory::Gpu), rows * 250_880 * (4 + 2));
         }
+    }
+
+    #[test]
+    fn a_prompt_is_kept_and_scoring_has_the_logits_of_a_chunk() {
+        let config = Config::new(1024, 24, 16, 250_880).unwrap();
+        let bytes = |job, name: &str| {
+            let parts = Plan::new(&config, job, Memory::Main).parts;
+            parts.iter().filter(|(part, _)| part.starts_with(name)).map(|(_, bytes)| bytes).sum::<u64>()
+        };
+        let (batch, tokens, weight_size) = (8, 100, 4);
+        let generation = PlanFor::Generation { batch, tokens, weight_size };
+        let scoring = PlanFor::Scoring { batch, tokens, weight_size };
+        for job in [generation, scoring] {
+            assert_eq!(bytes(job, "keys and values"), 9 * 100 * 24 * 2 * 1024 * 4);
+        }
+        assert_eq!(bytes(generation, "logits"), 2 * 8 * 250_880 * 4);
+        assert_eq!(bytes(scoring, "logits"), 267 * 250_880 * 4);
     }
 }

@@ -14,7 +14,7 @@ use ecominstruct::shop;
 
 use crate::data;
 use crate::dataset;
-use crate::eval::{self, SetResult};
+use crate::eval::{self, Answering, SetResult};
 use crate::failure::visible;
 use crate::generate::DecodingArgs;
 use crate::report::say;
@@ -113,7 +113,7 @@ fn evaluate(model: &Bloom, text: &Text, sets: &[EvalSet]) -> anyhow::Result<(Vec
     let mut decoding = Defaults::try_parse_from(["ecom"])?.decoding;
     decoding.max_new_tokens = 96;
     decoding.batch = 32;
-    let answers = eval::answer(model, text, sets, &decoding, 800)?;
+    let answers = Answering { model, text, decoding: &decoding, prompt_tokens: 800 }.freely(sets)?;
     Ok((eval::score(sets, &answers, 0)?, answers))
 }
 

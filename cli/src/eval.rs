@@ -6,18 +6,21 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use bloom::Bloom;
+use bloom::PlanFor;
 use clap::Args;
 use ecominstruct::baseline::{self, Policy};
 use ecominstruct::eval_set::{self, EvalSet};
 use ecominstruct::score::strict::Detail;
 use ecominstruct::score::{legacy, strict};
+use ecominstruct::shape::Form;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::generate::{DecodingArgs, ModelArgs, can_write};
-use crate::report::Progress;
-use crate::text::Text;
+
+pub use answers::{Answering, Decode};
+
+mod answers;
 
 /// Arguments of `ecom eval`.
 #[derive(Args, Debug)]
@@ -33,6 +36,9 @@ pub struct EvalArgs {
     save: Option<PathBuf>,
     #[command(flatten)]
     model: ModelArgs,
+    /// How answers are made
+    #[arg(long, value_enum, value_name = "HOW", default_value_t, conflicts_with = "predictions")]
+    decode: Decode,
     #[command(flatten)]
     decoding: DecodingArgs,
     /// Tokens of a prompt at most; a longer one loses its beginning, as in the released evaluation
@@ -55,12 +61,19 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
     if args.prompt_tokens == 0 {
         bail!("--prompt-tokens: wanted at least 1, found 0: every prompt would be empty");
     }
+    if args.decode != Decode::Free && args.decoding.beams.is_some() {
+        bail!("--decode {}: wanted no --beams, which search without constraints", args.decode.name());
+    }
     if let Some(path) = &args.save {
         can_write(path)?;
     }
     let mut sets = eval_set::read_all(&args.sets, args.candidate_seed)?;
     // Before items are left out: an answer to one of those is no mistake.
     let found = args.predictions.as_ref().map(|path| read_answers(path, &sets)).transpose()?;
+    sets.retain(|s| !s.items.is_empty());
+    // A set's form is that of all its items.
+    let forms: Vec<Form> = sets.iter().map(Form::of).collect();
+    let ways: Vec<(Decode, Form)> = forms.iter().map(|form| (args.decode.of(*form), *form)).collect();
     if let Some(limit) = args.limit {
         sets.iter_mut().for_each(|s| s.items.truncate(limit));
     }
@@ -72,45 +85,25 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
         (Some(path), Some(found)) => in_order(path, found, &sets)?,
         _ => {
             let longest = args.prompt_tokens.saturating_add(args.decoding.max_new_tokens);
-            let (model, text) = args.model.load(args.decoding.side_by_side(1), longest)?;
-            answer(&model, &text, &sets, &args.decoding, args.prompt_tokens)?
+            let (batch, ranks) = (args.decoding.side_by_side(1), args.decode == Decode::Rank);
+            let (model, text) = if ranks {
+                args.model.load_for(|weight_size| PlanFor::Scoring { batch, tokens: longest, weight_size })?
+            } else {
+                args.model.load(batch, longest)?
+            };
+            let (decoding, prompt_tokens) = (&args.decoding, args.prompt_tokens);
+            Answering { model: &model, text: &text, decoding, prompt_tokens }.answer(&sets, &ways)?
         }
     };
     if let Some(path) = &args.save {
         save_answers(path, &sets, &answers)?;
     }
-    let results = score(&sets, &answers, args.candidate_seed)?;
+    let mut results = score(&sets, &answers, args.candidate_seed)?;
+    if args.predictions.is_none() {
+        results.iter_mut().zip(&ways).for_each(|(result, (decode, _))| result.decode = Some(*decode));
+    }
     let report = if args.json { format!("{:#}\n", to_json(&results)) } else { table(&results) };
     Ok(std::io::stdout().write_all(report.as_bytes())?)
-}
-
-/// The model's answer to every item of every set.
-pub fn answer(
-    model: &Bloom,
-    text: &Text,
-    sets: &[EvalSet],
-    decoding: &DecodingArgs,
-    prompt_tokens: usize,
-) -> anyhow::Result<Vec<Vec<String>>> {
-    let mut settings = decoding.settings(text, 1);
-    let total: usize = sets.iter().map(|s| s.items.len()).sum();
-    let mut progress = Progress::new("items", 0, total as u64);
-    let mut all = Vec::new();
-    for set in sets {
-        let mut answers = Vec::with_capacity(set.items.len());
-        // A few batches at a time, so that progress shows; how items are grouped changes no answer.
-        for items in set.items.chunks(decoding.batch.saturating_mul(4)) {
-            let mut prompts = items.iter().map(|i| text.encode(&i.prompt)).collect::<anyhow::Result<Vec<_>>>()?;
-            prompts.iter_mut().for_each(|p| drop(p.drain(..p.len().saturating_sub(prompt_tokens))));
-            let completions = model.generate(&prompts, &settings, &mut |_, _, _| true)?;
-            answers.extend(completions.iter().map(|c| c.first().map_or_else(String::new, |c| text.decode(&c.ids))));
-            settings.first += items.len() as u64;
-            progress.at(settings.first, &set.name);
-        }
-        all.push(answers);
-    }
-    progress.finish();
-    Ok(all)
 }
 
 #[derive(Serialize, Deserialize)]
@@ -180,6 +173,8 @@ fn in_order(path: &Path, mut found: Found, sets: &[EvalSet]) -> anyhow::Result<V
 pub struct SetResult {
     pub name: String,
     pub items: usize,
+    /// How the answers were made, where a model made them here.
+    pub decode: Option<Decode>,
     pub rows: Vec<Scored>,
 }
 
@@ -220,7 +215,7 @@ pub fn score(sets: &[EvalSet], answers: &[Vec<String>], seed: u64) -> anyhow::Re
                 rows.push(scored(who, Some(b.rule), &b.predictions)?);
             }
         }
-        results.push(SetResult { name: set.name.clone(), items: set.items.len(), rows });
+        results.push(SetResult { name: set.name.clone(), items: set.items.len(), decode: None, rows });
     }
     Ok(results)
 }
@@ -268,6 +263,16 @@ pub fn table(results: &[SetResult]) -> String {
             }
         }
     }
+    // Free answers are the rule, of which nothing is said.
+    if results.iter().any(|r| r.decode.is_some_and(|d| d != Decode::Free)) {
+        for decode in [Decode::Rank, Decode::Constrained, Decode::Free] {
+            let sets = results.iter().filter(|r| r.decode == Some(decode));
+            let names: Vec<&str> = sets.map(|r| r.name.as_str()).collect();
+            if !names.is_empty() {
+                let _ = writeln!(out, "{} answers: {}", decode.name(), names.join(", "));
+            }
+        }
+    }
     out
 }
 
@@ -293,7 +298,7 @@ fn to_json(results: &[SetResult]) -> serde_json::Value {
         .iter()
         .map(|r| {
             let rows: Vec<_> = r.rows.iter().map(scored_json).collect();
-            json!({ "set": r.name, "items": r.items, "scores": rows })
+            json!({ "set": r.name, "items": r.items, "decode": r.decode.map(Decode::name), "scores": rows })
         })
         .collect();
     let means: Vec<_> = ["model", "constant", "random", "lexical"]

@@ -111,6 +111,11 @@ pub struct DecodingArgs {
 impl ModelArgs {
     /// Loads the model and its tokenizer, after the memory was planned for sequences of `tokens`.
     pub fn load(&self, batch: usize, tokens: usize) -> anyhow::Result<(Bloom, Text)> {
+        self.load_for(|weight_size| PlanFor::Generation { batch, tokens, weight_size })
+    }
+
+    /// The same, planned for a job, given the bytes of a weight.
+    pub fn load_for(&self, job: impl Fn(usize) -> PlanFor) -> anyhow::Result<(Bloom, Text)> {
         let folder = match &self.model {
             Some(folder) => folder.as_path(),
             None if Path::new(DEMO_MODEL).is_dir() => Path::new(DEMO_MODEL),
@@ -129,8 +134,7 @@ impl ModelArgs {
             Dtype::Stored if config.quantized().is_some() && device == Device::Cpu => 1,
             _ => 2,
         };
-        let job = PlanFor::Generation { batch, tokens, weight_size };
-        let plan = Plan::new(&config, job, device::memory_of(&device));
+        let plan = Plan::new(&config, job(weight_size), device::memory_of(&device));
         memory::must_fit(&plan, device::available(&device), "--dtype bf16, a smaller --batch, or a smaller model")?;
         let text = Text::load(self.tokenizer.as_deref().unwrap_or(folder))?;
         let model = Bloom::load(folder, dtype)?;

@@ -105,6 +105,7 @@ const fn eval_help() -> &'static str {
     "Examples:\n  \
      ecom eval --model runs/shop/model data/ecominstruct_eval\n  \
      ecom eval heldout.jsonl --json > scores.json\n  \
+     ecom eval heldout.jsonl --decode rank\n  \
      ecom eval data/ecominstruct_eval --predictions answers.jsonl"
 }
 

@@ -11,6 +11,7 @@ use ecominstruct::pack::Example;
 use tensor::DType;
 use tensor::durable::Folder;
 
+use crate::eval::Answering;
 use crate::generate::{DEMO_MODEL, DecodingArgs};
 use crate::memory::{size, thousands};
 use crate::report::say;
@@ -132,7 +133,8 @@ impl File {
         let examples: Vec<Example> =
             data::encode(&self.rows, text, args.length, OverflowChoice::TruncatePrompt)?.examples;
         let loss = data::mean_loss(model, &examples, ROW)?;
-        let answers = eval::answer(model, text, &self.sets, &args.decoding, args.length)?;
+        let answering = Answering { model, text, decoding: &args.decoding, prompt_tokens: args.length };
+        let answers = answering.freely(&self.sets)?;
         let results = eval::score(&self.sets, &answers, 0)?;
         let score = results.iter().map(|r| r.model().strict.headline).sum::<f64>() / results.len().max(1) as f64;
         Ok(Measured { loss, score })

@@ -212,7 +212,8 @@ impl Text {
         Ok(encoding.get_ids().to_vec())
     }
 
-    fn push_bytes(&self, id: u32, bytes: &mut Vec<u8>) {
+    /// Adds a token's bytes, which special ones do not have.
+    pub fn push_bytes(&self, id: u32, bytes: &mut Vec<u8>) {
         if self.special.contains_key(&id) {
             return;
         }
@@ -327,6 +328,10 @@ fn cut<'a>(text: &'a str, names: &[&str]) -> Vec<&'a str> {
     pieces.push(&text[start..]);
     pieces
 }
+
+pub use vocabulary::Vocabulary;
+
+mod vocabulary;
 
 #[cfg(test)]
 mod tests;

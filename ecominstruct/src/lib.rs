@@ -16,6 +16,7 @@ pub mod raw;
 pub mod read;
 pub mod record;
 pub mod score;
+pub mod shape;
 mod shingle;
 pub mod shop;
 pub mod splitmix;

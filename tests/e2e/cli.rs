@@ -3,7 +3,7 @@
 
 use super::*;
 
-fn with_model() -> TempDir {
+pub fn with_model() -> TempDir {
     let dir = folder();
     copy(&trained().join("run/model"), &dir.path().join("model"));
     copy(&trained().join("rows.jsonl"), &dir.path().join("rows.jsonl"));

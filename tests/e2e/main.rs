@@ -7,6 +7,7 @@
 
 mod cli;
 mod dataset;
+mod decode;
 mod faults;
 mod gpu;
 mod kill;

@@ -1,14 +1,14 @@
 #![allow(clippy::inline_always)] // a requirement of `simd::Work`
 
-use super::tile::{KEYS, LANES, Lane, ROWS, Rows, Tile, product};
+use super::tile::{Joined, KEYS, LANES, Lane, ROWS, Rows, Tile, product};
 use crate::simd::{self, Work, fma};
 
 /// One head's attention for a block of queries.
 pub struct Block<'a> {
     pub queries: Rows<'a>,
     /// The document's keys and values from its beginning.
-    pub keys: Rows<'a>,
-    pub values: Rows<'a>,
+    pub keys: Joined<'a>,
+    pub values: Joined<'a>,
     /// The position of the first query among the keys.
     pub first: usize,
     pub slope: f32,
@@ -31,10 +31,13 @@ impl Work for Block<'_> {
         let mut key_panels = vec![[0.0; ROWS]; KEYS / ROWS * d];
         let mut value_panels = vec![[0.0; ROWS]; tiles * KEYS];
         let mut weights = [[0.0; LANES]; KEYS];
+        let mut across = Vec::new();
         for from in (0..keys).step_by(KEYS) {
             let count = KEYS.min(keys - from);
-            self.keys.by_rows(from, count, &mut key_panels);
-            self.values.by_elements(from, count, &mut value_panels);
+            let (rows, first) = self.keys.tile(from, count, &mut across);
+            rows.by_rows(first, count, &mut key_panels);
+            let (rows, first) = self.values.tile(from, count, &mut across);
+            rows.by_elements(first, count, &mut value_panels);
             for group in &mut groups {
                 // No key past the group's last query.
                 let seen = count.min((group.first + LANES).saturating_sub(from));

@@ -31,7 +31,7 @@ use rayon::prelude::*;
 use tensor::{DType, Device, Tensor};
 
 pub use cache::{KvCache, Since, append};
-use tile::Rows;
+use tile::{Joined, Rows};
 
 use crate::error::{expect, float, of};
 use crate::{Error, Result, simd};
@@ -67,7 +67,7 @@ pub fn forward(qkv: &Tensor, bounds: &[u32], heads: usize) -> Result<(Tensor, Te
         return cuda::forward(gpu, qkv, &shape, &documents).map(<(Tensor, Tensor)>::from);
     }
     let values = floats(qkv)?;
-    let sources = documents.iter().map(|rows| Source { rows: rows.clone(), cache: None }).collect::<Vec<_>>();
+    let sources = documents.iter().map(|rows| Source { rows: rows.clone(), keys: Keys::New }).collect::<Vec<_>>();
     attend(values, &shape, &sources)
 }
 
@@ -90,7 +90,29 @@ pub fn extend(qkv: &Tensor, bounds: &[u32], caches: &[&KvCache], layer: usize) -
     let sources = documents
         .into_iter()
         .zip(caches)
-        .map(|(rows, &cache)| Source { rows, cache: Some((cache, layer)) })
+        .map(|(rows, &cache)| Source { rows, keys: Keys::Cached(cache, layer) })
+        .collect::<Vec<_>>();
+    Ok(attend(floats(qkv)?, &shape, &sources)?.0)
+}
+
+/// The attention's output `[t, c]` for documents that each follow what a cache holds, several of them perhaps the same one: as
+/// [`extend`], to the bit, but their own keys and values, those of `qkv` `[t, 3c]`, are in no cache. In main memory only.
+///
+/// # Errors
+/// Shapes, dtypes or bounds that do not fit, another number of caches than documents, or rows on a GPU.
+pub fn branch(qkv: &Tensor, bounds: &[u32], caches: &[&KvCache], layer: usize) -> Result<Tensor> {
+    let Some(first) = caches.first() else { return nothing(qkv) };
+    let shape = Sizes::of(qkv, first.heads())?;
+    let documents = documents(bounds, shape.t)?;
+    expect(OP, "caches", caches.len(), documents.len())?;
+    expect(OP, "the device of branches", qkv.device(), &Device::Cpu)?;
+    for cache in caches {
+        cache.check(qkv, &shape, layer, 0)?;
+    }
+    let sources = documents
+        .into_iter()
+        .zip(caches)
+        .map(|(rows, &cache)| Source { rows, keys: Keys::After(cache, layer) })
         .collect::<Vec<_>>();
     Ok(attend(floats(qkv)?, &shape, &sources)?.0)
 }
@@ -178,10 +200,21 @@ pub fn backward(
     Tensor::new(&[t, 3 * c], dqkv).map_err(of(OP))
 }
 
-/// A document's new rows, and where its keys and values are: there too, or in a layer of a cache.
+/// A document's new rows, and where its keys and values are.
 struct Source<'a> {
     rows: Range<usize>,
-    cache: Option<(&'a KvCache, usize)>,
+    keys: Keys<'a>,
+}
+
+/// Where keys and values are.
+#[derive(Clone, Copy)]
+enum Keys<'a> {
+    /// In the new rows.
+    New,
+    /// In a layer of a cache, those of the new rows too.
+    Cached(&'a KvCache, usize),
+    /// In a layer of a cache, and then in the new rows.
+    After(&'a KvCache, usize),
 }
 
 fn attend(qkv: &[f32], shape: &Sizes, sources: &[Source]) -> Result<(Tensor, Tensor)> {
@@ -199,11 +232,17 @@ fn attend(qkv: &[f32], shape: &Sizes, sources: &[Source]) -> Result<(Tensor, Ten
             let (start, end) = (source.rows.start, source.rows.end);
             let part =
                 |from: usize, i, count| Rows { values: &qkv[shape.at(from, head, i)..], stride: 3 * c, count, size: d };
-            let [keys, values] = match source.cache {
-                Some((cache, layer)) => cache.rows(layer, head),
-                None => [part(start, 1, end - start), part(start, 2, end - start)],
+            let new = [1, 2].map(|i| part(start, i, end - start));
+            let [keys, values] = match source.keys {
+                Keys::New => new.map(Joined::from),
+                Keys::Cached(cache, layer) => cache.rows(layer, head).map(Joined::from),
+                Keys::After(cache, layer) => {
+                    let [keys, values] = cache.rows(layer, head);
+                    let [new_keys, new_values] = new;
+                    [Joined { before: keys, after: new_keys }, Joined { before: values, after: new_values }]
+                }
             };
-            let past = keys.count - (end - start);
+            let past = keys.count() - (end - start);
             let queries = part(row, 0, QUERIES.min(end - row));
             simd::run(forward::Block { queries, keys, values, first: past + row - start, slope: slopes[head] })
         })

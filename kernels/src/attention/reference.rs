@@ -5,7 +5,7 @@ use std::fmt;
 use half::bf16;
 use tensor::{DType, Device, Tensor};
 
-use super::{KvCache, append, backward, decode, extend, forward, slopes};
+use super::{KvCache, append, backward, branch, decode, extend, forward, slopes};
 use crate::spec::{Arith, EXACT, exact_in, max_error, naive, numbers, random, tensor_on};
 
 /// Where a case runs, and how its rows are stored.
@@ -130,6 +130,15 @@ impl Pack {
 
     pub fn extend(&self, on: &Setting, caches: &[KvCache], layer: usize) -> Tensor {
         extend(&self.qkv(on), &self.bounds(), &caches.iter().collect::<Vec<_>>(), layer).unwrap()
+    }
+
+    /// The rows as branches of the caches, which they leave alone: each document twice, side by side.
+    pub fn branches(&self, caches: &[KvCache], layer: usize) -> [Tensor; 2] {
+        let twice = Self::of(&[self.clone(), self.clone()]);
+        let caches: Vec<&KvCache> = caches.iter().chain(caches).collect();
+        let both = branch(&twice.qkv(&CPU), &twice.bounds(), &caches, layer).unwrap();
+        let (once, again) = both.values::<f32>().unwrap().split_at(self.t() * self.c());
+        [once, again].map(|half| Tensor::new(&[self.t(), self.c()], half.to_vec()).unwrap())
     }
 
     pub fn decode(&self, on: &Setting, caches: &[KvCache], layer: usize) -> Tensor {

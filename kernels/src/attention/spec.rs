@@ -108,8 +108,13 @@ fn a_prompt_in_parts_is_the_prompt_at_once(pack: &Pack, on: &Setting, cut: f64) 
             })
             .collect();
         let new = Pack::of(&new);
+        let branches = (on.device == Device::Cpu).then(|| new.branches(&caches, 1));
         new.append(on, &mut caches, 1);
         let out = bits(&new.extend(on, &caches, 1));
+        if let Some([once, again]) = branches {
+            assert_eq!(bits(&once), out);
+            assert_eq!(bits(&again), out);
+        }
         for (part, rows) in parts.iter_mut().zip(new.bounds().windows(2)) {
             part.extend_from_slice(&out[rows[0] as usize * new.c()..rows[1] as usize * new.c()]);
         }

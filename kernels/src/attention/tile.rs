@@ -86,6 +86,47 @@ impl<'a> Rows<'a> {
     }
 }
 
+/// Rows, and the rows that follow them elsewhere.
+#[derive(Clone, Copy)]
+pub struct Joined<'a> {
+    pub before: Rows<'a>,
+    pub after: Rows<'a>,
+}
+
+impl<'a> From<Rows<'a>> for Joined<'a> {
+    fn from(after: Rows<'a>) -> Self {
+        Self { before: Rows { values: &[], count: 0, ..after }, after }
+    }
+}
+
+impl<'a> Joined<'a> {
+    pub const fn count(&self) -> usize {
+        self.before.count + self.after.count
+    }
+
+    /// Rows among which are the `count` rows from `first` on, and the place of the first. If they are of both parts, they are copied.
+    #[inline(always)]
+    pub fn tile<'t>(&self, first: usize, count: usize, copied: &'t mut Vec<f32>) -> (Rows<'t>, usize)
+    where
+        'a: 't,
+    {
+        let border = self.before.count;
+        if first >= border {
+            return (self.after, first - border);
+        }
+        if first + count <= border {
+            return (self.before, first);
+        }
+        copied.clear();
+        for i in first..first + count {
+            let row = if i < border { self.before.row(i) } else { self.after.row(i - border) };
+            copied.extend_from_slice(row.unwrap_or(&[]));
+        }
+        let size = self.after.size;
+        (Rows { values: copied, stride: size, count, size }, 0)
+    }
+}
+
 /// `sums[r] + Σ_p a[p][r] · b[p]`, in order of p.
 #[inline(always)]
 pub fn product<const FMA: bool>(sums: Tile, a: &[[f32; ROWS]], b: &[Lane]) -> Tile {

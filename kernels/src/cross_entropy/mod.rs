@@ -19,7 +19,7 @@ use tensor::{DType, Device, Tensor};
 use crate::error::{expect, float, of};
 use crate::linear::gemm::{Matrix, Start, Values, gemm};
 use crate::linear::{self, Epilogue, quantized};
-use crate::{Error, Result, simd};
+use crate::{Error, Result, embedding, simd};
 
 const OP: &str = "cross_entropy";
 
@@ -51,6 +51,47 @@ pub fn forward(hidden: &Tensor, table: &Tensor, targets: &[u32]) -> Result<Tenso
         Ok(())
     })?;
     Tensor::new(&[targets.len()], losses).map_err(of(OP))
+}
+
+/// The losses in nats, as [`forward`], of several targets a row: `targets` are pairs of a row of `hidden` `[r, c]`, never one before
+/// those of earlier pairs, and an id. A row meets the head once, however many targets it has.
+///
+/// # Errors
+/// Shapes or dtypes that do not fit, rows that go back or are not below r, or a target that is not below v.
+pub fn of_targets(hidden: &Tensor, table: &Tensor, targets: &[(u32, u32)]) -> Result<Vec<f32>> {
+    let (r, _) = width(hidden, table)?;
+    let ids: Vec<u32> = targets.iter().map(|(_, id)| *id).collect();
+    check_targets(&ids, table)?;
+    let ascend = targets.is_sorted_by_key(|(row, _)| row) && targets.last().is_none_or(|(row, _)| (*row as usize) < r);
+    if !ascend {
+        let found = targets.iter().map(|(row, _)| row).max().map_or(String::new(), u32::to_string);
+        return Err(Error::Argument {
+            op: OP,
+            what: "the targets' rows",
+            wanted: format!("ascending below {r}"),
+            found,
+        });
+    }
+    if hidden.device() != &Device::Cpu {
+        let rows: Vec<u32> = targets.iter().map(|(row, _)| *row).collect();
+        let losses = forward(&embedding::forward(hidden, &rows)?, table, &ids)?;
+        return Ok(losses.to_device(&Device::Cpu).map_err(of(OP))?.values().map_err(of(OP))?.to_vec());
+    }
+    let none = vec![0; r];
+    let head = Head::new(hidden, table, &none)?;
+    let mut losses = Vec::with_capacity(targets.len());
+    let (mut first, mut rest) = (0, targets);
+    head.chunks(|logits, _, chunk| {
+        let (own, others) = rest.split_at(rest.partition_point(|(row, _)| (*row as usize) < first + chunk.len()));
+        losses.par_extend(own.par_iter().map(|&(row, target)| {
+            let logits = &logits[(row as usize - first) * head.v..][..head.v];
+            simd::run(cpu::Loss { logits, target: target as usize }).loss
+        }));
+        first += chunk.len();
+        rest = others;
+        Ok(())
+    })?;
+    Ok(losses)
 }
 
 /// The loss of each row in nats `[r]`, as [`forward`], and the gradients of `scale` · Σ losses: by `hidden`, returned
@@ -112,8 +153,13 @@ pub fn logits(hidden: &Tensor, table: &Tensor) -> Result<Tensor> {
 }
 
 fn check(hidden: &Tensor, table: &Tensor, targets: &[u32]) -> Result<()> {
-    let (r, v) = width(hidden, table)?;
+    let (r, _) = width(hidden, table)?;
     expect(OP, "targets", targets.len(), r)?;
+    check_targets(targets, table)
+}
+
+fn check_targets(targets: &[u32], table: &Tensor) -> Result<()> {
+    let (v, _) = table.dims2().map_err(of(OP))?;
     if let Some(target) = targets.iter().find(|&&target| target as usize >= v) {
         let (wanted, found) = (format!("less than {v}"), target.to_string());
         return Err(Error::Argument { op: OP, what: "a target", wanted, found });

@@ -3,7 +3,7 @@ use proptest::test_runner::RngSeed;
 use simulator::{devices, gpus};
 use tensor::{DType, Device, Tensor};
 
-use super::{chunk_rows, forward, forward_backward, logits};
+use super::{chunk_rows, forward, forward_backward, logits, of_targets};
 use crate::spec::{
     Arith, EXACT, NAIVE, assert_close, exact_in, gradient, max_error, naive, numbers, random, tensor_on, tolerance,
 };
@@ -143,6 +143,19 @@ fn decoding_logits_give_the_same_loss(case: &Case, on: &Setting) {
     }
 }
 
+/// The second row has none.
+fn several_targets_of_a_row_are_those_of_several_rows(case: &Case, on: &Setting) {
+    let rows = (0..case.r as u32).filter(|row| *row != 1);
+    let targets: Vec<(u32, u32)> =
+        rows.flat_map(|row| (0..=row % 3).map(move |i| (row, (5 * i + row) % case.v as u32))).collect();
+    let (c, at) = (case.c, |row: u32| row as usize * case.c);
+    let hidden = targets.iter().flat_map(|&(row, _)| case.hidden[at(row)..][..c].to_vec()).collect();
+    let ids = targets.iter().map(|(_, id)| *id).collect();
+    let apart = Case { r: targets.len(), hidden, targets: ids, ..case.clone() };
+    let together = of_targets(&on.hidden(case), &on.table(case), &targets).unwrap();
+    assert_eq!(together.iter().map(|x| x.to_bits()).collect::<Vec<_>>(), bits(&on.losses(&apart)));
+}
+
 fn cases(v: impl Strategy<Value = usize>) -> impl Strategy<Value = Case> {
     (16usize..40, 1usize..70, v, -3i32..=1, prop_oneof![3 => Just(0.0), 1 => Just(100.0)], 0u64..1 << 40)
         .prop_map(|(r, c, v, scale, offset, seed)| case([r, c, v], [10f64.powi(scale), offset], seed))
@@ -173,6 +186,7 @@ proptest! {
         losses_and_gradients_are_as_good_as_naive_ones(&case, &CPU);
         a_row_does_not_depend_on_the_others(&case, &CPU);
         decoding_logits_give_the_same_loss(&case, &CPU);
+        several_targets_of_a_row_are_those_of_several_rows(&case, &CPU);
     }
 }
 
@@ -186,6 +200,7 @@ proptest! {
             losses_and_gradients_are_as_good_as_naive_ones(&case, &on);
             a_row_does_not_depend_on_the_others(&case, &on);
             decoding_logits_give_the_same_loss(&case, &on);
+            several_targets_of_a_row_are_those_of_several_rows(&case, &on);
         }
     }
 }
@@ -196,7 +211,9 @@ fn several_chunks_of_rows() {
     let case = case([1500, 3, 5], [1.0, 0.0], 3);
     for device in devices() {
         let rows = if device == &Device::Cpu { DType::F32 } else { DType::BF16 };
-        losses_and_gradients_are_as_good_as_naive_ones(&case, &Setting { device: device.clone(), rows, table: rows });
+        let on = Setting { device: device.clone(), rows, table: rows };
+        losses_and_gradients_are_as_good_as_naive_ones(&case, &on);
+        several_targets_of_a_row_are_those_of_several_rows(&case, &on);
     }
 }
 
@@ -316,6 +333,10 @@ fn no_rows_and_wrong_arguments() {
         assert!(forward(&hidden, &table, &[0]).is_err());
         assert!(forward(&zeros(&[2, 3]), &table, &[0, 1]).is_err());
         assert!(logits(&zeros(&[2, 3]), &table).is_err());
+        assert!(of_targets(&zeros(&[0, 4]), &table, &[]).unwrap().is_empty());
+        for wrong in [&[(1, 0), (0, 0)][..], &[(2, 0)], &[(0, 5)]] {
+            assert!(of_targets(&hidden, &table, wrong).is_err());
+        }
         assert!(forward(&Tensor::zeros_on(device, &[2, 4], DType::U32).unwrap(), &table, &[0, 1]).is_err());
         assert!(forward_backward(&hidden, &table, &[0, 1], 1.0, &mut zeros(&[5, 3])).is_err());
         let rows = Tensor::zeros_on(device, &[2, 4], DType::BF16).unwrap();
