@@ -1,6 +1,7 @@
 //! Times on a GPU, each beside a ceiling measured in the same run: `cargo xtask gpu` makes one program of it that needs no Rust where
 //! it runs. Its arguments are the shapes to measure (`560m`, `1b7`, `7b1`; all without any), best one in a process, since freed
-//! memory stays with it. `--test` runs everything once at small sizes. Without a GPU there is nothing to do, and it says so.
+//! memory stays with it. `--hopper` uses the kernels for compute capability 9.0 alone, to be held against those of every GPU. `--test`
+//! runs everything once at small sizes. Without a GPU there is nothing to do, and it says so.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)] // a program that reports and stops at once
 
 use std::time::Instant;
@@ -10,7 +11,7 @@ use bloom::{Batch, Bloom, Config, Decoding, Generation, Memory, Plan, PlanFor, R
 use half::bf16;
 use kernels::adamw::{self, AdamW, Weight};
 use kernels::{attention, cross_entropy, layer_norm, linear};
-use tensor::{DType, Device, Gpu, Tensor};
+use tensor::{DType, Device, Gpu, Tensor, UseOf};
 
 /// The published sizes: hidden size, heads, layers.
 const SHAPES: [(&str, [usize; 3]); 3] = [("560m", [1024, 16, 24]), ("1b7", [2048, 16, 24]), ("7b1", [4096, 32, 30])];
@@ -39,10 +40,15 @@ struct Ceilings {
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let small = arguments.iter().any(|a| a == "--test");
-    let Ok(gpu) = Gpu::open(0) else {
+    let hopper = arguments.iter().any(|a| a == "--hopper");
+    let Ok(gpu) = Gpu::open_to_use(0, UseOf { hopper, ..UseOf::default() }) else {
         println!("gpu: skipped, as there is no GPU");
         return;
     };
+    if hopper && !gpu.hopper().unwrap() {
+        println!("gpu: skipped, as its compute capability is not 9.0");
+        return;
+    }
     let device = Device::Cuda(gpu.clone());
     let free = gpu.memory().unwrap().0;
     let times = if small { 1 } else { 20 };

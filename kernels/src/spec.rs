@@ -2,7 +2,7 @@
 //! the truth, with [`NAIVE`] it is what a plain f32 implementation would give. A tolerance is computed from the two.
 
 use half::bf16;
-use tensor::{DType, Device, Tensor};
+use tensor::{DType, Device, Gpu, Tensor, UseOf};
 
 /// Two roundings: after each arithmetic step, and of each stored value.
 #[derive(Clone, Copy)]
@@ -47,6 +47,15 @@ pub(crate) fn assert_close(name: &str, got: &[f32], exact: &[f64], naive: &[f64]
     let got: Vec<f64> = got.iter().map(|&x| f64::from(x)).collect();
     let (error, allowed) = (max_error(exact, &got), tolerance(exact, naive));
     assert!(error <= allowed, "{name}: error {error:e}, allowed {allowed:e}");
+}
+
+/// The GPUs of compute capability 9.0, as far as there are, with kernels for it: a simulated one for each schedule.
+pub(crate) fn hoppers() -> Vec<Device> {
+    // Which ones there are is known when a driver has been found.
+    let any = simulator::gpus().len();
+    let use_of = UseOf { hopper: true, ..UseOf::default() };
+    let all = (0..if any > 0 { Gpu::count() } else { 0 }).map(|i| Gpu::open_to_use(i, use_of).unwrap());
+    all.filter(|gpu| gpu.hopper().unwrap()).map(Device::Cuda).collect()
 }
 
 /// Central differences of a scalar function of `x`, by every element.

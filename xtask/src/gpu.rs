@@ -35,9 +35,12 @@ try ./model --nocapture --test-threads=1
 say "timings"
 if [ "${REHEARSE:-}" ]; then
     try ./bench --test
+    try ./bench --test --hopper
 else
     # A process each: freed memory stays with one, and what fails fails alone.
     for shape in 560m 1b7 7b1; do try ./bench $shape; done
+    say "timings with the kernels for compute capability 9.0 alone"
+    for shape in 560m 1b7 7b1; do try ./bench $shape --hopper; done
 fi
 if [ "$peer" ]; then
     for what in "roofline" "train --shape 560m --peer torch" "train --shape 560m --peer hf" "generate --shape 560m --peer hf"; do

@@ -34,10 +34,17 @@ impl Mutant {
 
     /// The operation that it is in, whose tests may find it. What all kernels share is tested by those that use it.
     fn operation(&self) -> &str {
-        if self.file == "cuda/device.cuh" {
-            return "layer_norm";
+        match self.file.as_str() {
+            "cuda/device.cuh" => return "layer_norm",
+            "cuda/hopper.cuh" => return "linear",
+            _ => {}
         }
         self.file.split('/').next().unwrap_or_default()
+    }
+
+    /// Whether it is in a kernel for compute capability 9.0 alone, which tests of others do not launch.
+    fn hopper(&self) -> bool {
+        self.file.contains("hopper")
     }
 
     /// Whether the checked run has something to say when the plain one has found the bug: where it is.
@@ -118,8 +125,9 @@ fn folder() -> anyhow::Result<PathBuf> {
 }
 
 /// An operation's kernels and what all share, copied to where they can be spoiled. The others are left out: they would be
-/// compiled too.
-fn copy_of_kernels(root: &Path, operation: &str) -> anyhow::Result<PathBuf> {
+/// compiled too; so are those that the tests do not launch.
+fn copy_of_kernels(root: &Path, mutant: &Mutant) -> anyhow::Result<PathBuf> {
+    let operation = mutant.operation();
     let copy = folder()?.join(operation);
     let _ = std::fs::remove_dir_all(&copy);
     for folder in std::fs::read_dir(root.join("kernels/src"))? {
@@ -134,7 +142,10 @@ fn copy_of_kernels(root: &Path, operation: &str) -> anyhow::Result<PathBuf> {
         std::fs::create_dir_all(&to)?;
         for file in std::fs::read_dir(&folder)? {
             let file = file?.path();
-            if file.extension().is_some_and(|e| e == "cu" || e == "cuh" || e == "ptx") {
+            let name = file.file_name().unwrap_or_default().to_string_lossy();
+            let launched = !mutant.hopper() || ["hopper", "decode", "linear."].iter().any(|part| name.contains(part));
+            let wanted = file.extension().is_some_and(|e| e == "cuh" || launched && (e == "cu" || e == "ptx"));
+            if wanted {
                 std::fs::copy(&file, to.join(file.file_name().unwrap_or_default()))?;
             }
         }
@@ -175,21 +186,24 @@ impl Tests {
 
     /// What a plain and a checked run find, as the report has it.
     fn find_in_both(&self, root: &Path, mutant: &Mutant) -> anyhow::Result<[String; 2]> {
-        let copy = copy_of_kernels(root, mutant.operation())?;
+        let copy = copy_of_kernels(root, mutant)?;
         std::fs::write(copy.join(&mutant.file), mutant.spoil(&copy)?)?;
-        let plain = self.find(&copy, mutant.operation(), Mode::Plain)?;
+        let plain = self.find(&copy, mutant, Mode::Plain)?;
         let nothing = || "-".to_owned();
         if plain.is_some() && !mutant.has_a_place() {
             return Ok([plain.unwrap_or_else(nothing), String::new()]);
         }
-        let checked = self.find(&copy, mutant.operation(), Mode::Checked)?;
+        let checked = self.find(&copy, mutant, Mode::Checked)?;
         Ok([plain, checked].map(|found| found.unwrap_or_else(nothing)))
     }
 
     /// What finds the bug: a check by name and place, or `value`; `None` if the operation's tests pass.
-    fn find(&self, copy: &Path, operation: &str, mode: Mode) -> anyhow::Result<Option<String>> {
+    fn find(&self, copy: &Path, mutant: &Mutant, mode: Mode) -> anyhow::Result<Option<String>> {
         // One after the other, as the first failure will do.
-        for name in self.names.iter().filter(|name| name.split("::").next() == Some(operation)) {
+        let may_find = |name: &&String| {
+            name.split("::").next() == Some(mutant.operation()) && (!mutant.hopper() || name.contains("hopper"))
+        };
+        for name in self.names.iter().filter(may_find) {
             let log = copy.join("log.txt");
             let file = std::fs::File::create(&log)?;
             let mut command = Command::new(&self.program);
@@ -240,9 +254,9 @@ fn check(line: &str) -> Option<String> {
         "alignment"
     } else if says(&["nothing has written"]) {
         "unwritten"
-    } else if says(&["not waited for", "before it has waited"]) {
+    } else if says(&["not waited for", "before it has waited", "not published"]) {
         "wait"
-    } else if says(&["nobody can go on", "while other"]) {
+    } else if says(&["nobody can go on", "while other", "was not there"]) {
         "barrier"
     } else {
         return None;

@@ -1,5 +1,5 @@
 // The part of the CUDA driver that `ecom` calls (names and meanings as in NVIDIA's CUDA driver API), over the simulator.
-// There are five devices, one for each schedule. Everything is done before a call returns. What goes wrong in a kernel is
+// There are five devices, one for each schedule, and three more. Everything is done before a call returns. What goes wrong in a kernel is
 // printed, and the call gives an error as a GPU would, though at once.
 #include "driver.hpp"
 
@@ -10,11 +10,11 @@ int complain(Result result, const std::string &what) {
     return result;
 }
 
-Device devices[sim::SCHEDULES];
+Device devices[DEVICES];
 thread_local Device *current = nullptr;
 
 static sim::Schedule schedule(const Device *device) {
-    return sim::CHECKED ? sim::Schedule::Random : static_cast<sim::Schedule>(device - devices);
+    return sim::CHECKED ? sim::Schedule::Random : static_cast<sim::Schedule>((device - devices) % sim::SCHEDULES);
 }
 
 // ---- Devices and contexts; a context is its device.
@@ -24,8 +24,6 @@ API cuDriverGetVersion(int *version) {
     *version = 12000;
     return SUCCESS;
 }
-// The checker finds the same under every schedule.
-static const int DEVICES = sim::CHECKED ? 1 : sim::SCHEDULES;
 API cuDeviceGetCount(int *count) {
     *count = DEVICES;
     return SUCCESS;
@@ -48,7 +46,7 @@ API cuDeviceTotalMem_v2(size_t *bytes, int) {
     *bytes = MEMORY;
     return SUCCESS;
 }
-// Some devices are newer.
+// Some of the five are newer; the three after them have the schedules of the others.
 static int capability(int device) { return sim::CHECKED || device >= 3 ? 9 : 8; }
 API cuDeviceGetAttribute(int *value, int attribute, int device) {
     switch (attribute) {

@@ -1,15 +1,16 @@
 // Products of matrices by a warp of a group of four, each warp its own rows. They are done when the kernel waits for them, in some
 // schedules at once.
+//
+// A warp that stays away from its group's products, and copies that were waited for and not published, are told where no schedule
+// shows them.
 #include "device.cuh"
 #include "hopper.hpp"
 
 #include "checker.hpp"
 
-struct Group {
+struct Lane {
     sim::Thread *thread;
-    float *sums;
-    u64 a, b;
-    bool across[2];
+    Asked asked;
     sim::Site site;
 };
 
@@ -30,62 +31,68 @@ static float number(u64 descriptor, bool across, u32 row, u32 k, const sim::Thre
     return widen(bf16{*at});
 }
 
+static u16 half_of(u32 word, u32 i) { return static_cast<u16>(word >> 16 * i); }
+
 // Products are exact, sums f32 in the order of k.
-static void carry_out(const std::vector<Group> &lanes) {
-    const Group &first = lanes[0];
-    const u32 warp = first.thread->number / 32 % 4;
+static void carry_out(const std::vector<Lane> &lanes) {
+    const auto &[thread, first, site] = lanes[0];
+    const u32 warp = thread->number / 32 % 4;
     float a[16][16], b[128][16];
     for (u32 k = 0; k < 16; k++) {
-        for (u32 i = 0; i < 16; i++)
-            a[i][k] = number(first.a, first.across[0], 16 * warp + i, k, *first.thread, first.site);
-        for (u32 j = 0; j < 128; j++) b[j][k] = number(first.b, first.across[1], j, k, *first.thread, first.site);
+        for (u32 i = 0; i < 16; i++) {
+            if (first.parts)
+                a[i][k] = widen(bf16{half_of(lanes[i % 8 * 4 + k % 8 / 2].asked.parts[k / 8 * 2 + i / 8], k % 2)});
+            else
+                a[i][k] = number(first.a, first.left_across, 16 * warp + i, k, *thread, site);
+        }
+        for (u32 j = 0; j < first.columns; j++) b[j][k] = number(first.b, first.right_across, j, k, *thread, site);
     }
     for (u32 l = 0; l < 32; l++) {
-        for (u32 i = 0; i < 64; i++) {
+        for (u32 i = 0; i < first.columns / 2; i++) {
             const u32 row = l / 4 + i / 2 % 2 * 8, column = i / 4 * 8 + l % 4 * 2 + i % 2;
-            float sum = lanes[l].sums[i];
+            float sum = lanes[l].asked.sums[i];
             for (u32 k = 0; k < 16; k++) sum += a[row][k] * b[column][k];
-            lanes[l].sums[i] = sum;
+            lanes[l].asked.sums[i] = sum;
         }
     }
 }
 
 static void ask(void *const (&arguments)[32]) {
-    std::vector<Group> lanes;
-    for (void *lane : arguments) lanes.push_back(*static_cast<Group *>(lane));
-    const Group &first = lanes[0];
-    for (const Group &lane : lanes)
-        if (lane.a != first.a || lane.b != first.b) sim::fail("lanes with descriptors that differ", first.site);
-    for (u64 descriptor : {first.a, first.b})
+    std::vector<Lane> lanes;
+    for (void *lane : arguments) lanes.push_back(*static_cast<Lane *>(lane));
+    const Lane &first = lanes[0];
+    for (const Lane &lane : lanes)
+        if (lane.asked.a != first.asked.a || lane.asked.b != first.asked.b)
+            sim::fail("lanes with descriptors that differ", first.site);
+    for (u64 descriptor : {first.asked.parts ? first.asked.b : first.asked.a, first.asked.b})
         if (descriptor >> 62 != 1) sim::fail("a descriptor without the order of chunks that is simulated", first.site);
+    if (!sim::published()) sim::fail("a product, while copies were waited for and not published", first.site);
+    first.thread->asked++;
     sim::Schedule schedule = sim::launch().schedule;
     if (schedule == sim::Schedule::Descending || schedule == sim::Schedule::WarpsDescending) return carry_out(lanes);
     first.thread->products.push_back({[lanes] { carry_out(lanes); }, false});
 }
 
 static void wait(void *const (&arguments)[32]) {
-    auto &products = static_cast<Group *>(arguments[0])->thread->products;
+    auto &products = static_cast<Lane *>(arguments[0])->thread->products;
     while (!products.empty() && products.front().committed) {
         products.front().work();
         products.erase(products.begin());
     }
 }
 
-static void together(const char *what, sim::Site site, sim::Collective work, float *sums, u64 a, u64 b, bool left, bool right) {
-    Group mine = {&sim::self(), sums, a, b, {left, right}, site};
+static void together(const char *what, sim::Site site, sim::Collective work, const Asked &asked) {
+    Lane mine = {&sim::self(), asked, site};
     sim::collective(what, site, &mine, work);
 }
 
-void multiply_add_group(float (&sums)[64], u64 a, u64 b, bool left, bool right, sim::Site site) {
-    together("multiply_add_group", site, ask, sums, a, b, left, right);
-}
-void products_begin(float (&sums)[64], sim::Site site) {
-    together("products_begin", site, [](void *const (&)[32]) {}, sums, 0, 0, false, false);
+void publish() { sim::self().unpublished = false; }
+void multiply_add_group_here(const Asked &asked, sim::Site site) { together("multiply_add_group", site, ask, asked); }
+void products_begin_here(sim::Site site) {
+    together("products_begin", site, [](void *const (&)[32]) {}, Asked());
 }
 // Lane 0 keeps a warp's products.
 void products_commit() {
     for (auto &product : sim::self().products) product.committed = true;
 }
-void products_wait(float (&sums)[64], sim::Site site) {
-    together("products_wait", site, wait, sums, 0, 0, false, false);
-}
+void products_wait_here(sim::Site site) { together("products_wait", site, wait, Asked()); }

@@ -5,12 +5,43 @@
 // The lower bits of an address, as many as shared memory has.
 inline u32 shared_address(const void *pointer) { return static_cast<u32>(reinterpret_cast<uintptr_t>(pointer)) & 0x3FFFF; }
 
-inline void publish() {}
-void products_begin(float (&sums)[64], sim::Site site = sim::Site());
+// A warp's product, as a lane asks for it: 64 × `columns` sums of the group; the left factor's descriptor, or the lane's part of it.
+struct Asked {
+    float *sums;
+    u32 columns;
+    const u32 *parts; // null with a descriptor
+    u64 a, b;
+    bool left_across, right_across;
+};
+
+void publish();
+void products_begin_here(sim::Site site);
 void products_commit();
-void products_wait(float (&sums)[64], sim::Site site = sim::Site());
-void multiply_add_group(float (&sums)[64], u64 a, u64 b, bool left_across, bool right_across, sim::Site site);
-template <u32 LEFT_ACROSS, u32 RIGHT_ACROSS>
-void multiply_add_group(float (&sums)[64], u64 a, u64 b, sim::Site site = sim::Site()) {
-    multiply_add_group(sums, a, b, LEFT_ACROSS, RIGHT_ACROSS, site);
+void products_wait_here(sim::Site site);
+void multiply_add_group_here(const Asked &asked, sim::Site site);
+
+// What registers a product uses is seen by what it gives.
+template <class A>
+void products_begin(A &, sim::Site site = sim::Site()) {
+    products_begin_here(site);
+}
+template <class A, class B>
+void products_begin(A &, B &, sim::Site site = sim::Site()) {
+    products_begin_here(site);
+}
+template <class A>
+void products_wait(A &, sim::Site site = sim::Site()) {
+    products_wait_here(site);
+}
+template <class A, class B>
+void products_wait(A &, B &, sim::Site site = sim::Site()) {
+    products_wait_here(site);
+}
+template <u32 LEFT_ACROSS, u32 RIGHT_ACROSS, u32 COUNT>
+void multiply_add_group(float (&sums)[COUNT], u64 a, u64 b, sim::Site site = sim::Site()) {
+    multiply_add_group_here({sums, 2 * COUNT, nullptr, a, b, LEFT_ACROSS, RIGHT_ACROSS}, site);
+}
+template <u32 RIGHT_ACROSS, u32 COUNT>
+void multiply_add_group(float (&sums)[COUNT], const u32 (&a)[4], u64 b, sim::Site site = sim::Site()) {
+    multiply_add_group_here({sums, 2 * COUNT, a, 0, b, false, RIGHT_ACROSS}, site);
 }

@@ -108,6 +108,7 @@ void copy_commit() {
 }
 
 void copy_wait_for(int latest, sim::Site) {
+    sim::self().unpublished = true;
     auto &groups = sim::self().copies;
     if (groups.empty()) return;
     // The open group is not waited for.

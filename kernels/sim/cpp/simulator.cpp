@@ -152,6 +152,12 @@ void barrier(Site site) {
     for (Thread &thread : block->threads) thread.state = State::Ready;
 }
 
+bool published() {
+    for (const Thread &thread : block->threads)
+        if (thread.unpublished) return false;
+    return true;
+}
+
 void warp_barrier(Site site) {
     static const Collective passed = [](void *const (&)[32]) { block->warps[self().number / 32].barriers++; };
     collective("warp_barrier", site, nullptr, passed);
@@ -258,6 +264,8 @@ static void run_block(Random &random) {
         thread.state = State::Ready;
         thread.copies.clear();
         thread.products.clear();
+        thread.asked = 0;
+        thread.unpublished = false;
         thread.fiber = fiber(i);
         prepare(thread.fiber, run_thread);
     }
@@ -287,6 +295,11 @@ static void run_block(Random &random) {
             ran = turn(order);
         }
         if (!ran && block->failure.empty() && block->done < count) block->failure = deadlock();
+    }
+    for (unsigned i = 0; i + 127 < count && block->failure.empty(); i += 128) {
+        for (unsigned warp = 1; warp < 4; warp++)
+            if (block->threads[i].asked != block->threads[i + 32 * warp].asked)
+                block->failure = place(block->threads[i]) + " and its group: a warp was not there for all of its products";
     }
     if (block->failure.empty() && block->shared.total() > SHARED_LIMIT)
         block->failure = "shared memory: " + std::to_string(block->shared.total()) + " bytes, more than a block can have";

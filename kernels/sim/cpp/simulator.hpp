@@ -64,6 +64,8 @@ struct Thread {
     void *arguments;                         // of the collective it waits in
     std::vector<std::vector<Copy>> copies;   // groups, the last one open
     std::vector<Product> products;           // of its warp, if it is the first of it
+    unsigned asked;                          // how many there were
+    bool unpublished;                        // it has waited for copies that products do not see yet
     struct Fiber *fiber;
 };
 
@@ -96,6 +98,8 @@ void collective(const char *what, Site site, void *arguments, Collective work);
 // Memory of the block for the variable that `key` stands for; poisoned with NaN, between red zones.
 void *shared(const void *key, size_t bytes, Site site);
 void *shared_at_launch();
+// Whether products see all copies that threads of the block have waited for.
+bool published();
 [[noreturn]] void fail(const std::string &what, Site site);
 
 // For `checker.cpp`: whether a kernel's thread runs now, and where thread `number` of its block is, in space and time.

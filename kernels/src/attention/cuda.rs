@@ -1,4 +1,5 @@
-//! Launches of the kernels of attention: on tensor cores for bf16 and the head sizes of BLOOM, otherwise plain ones.
+//! Launches of the kernels of attention: on tensor cores for bf16 and the head sizes of BLOOM, otherwise plain ones. For two of those
+//! sizes there are kernels for compute capability 9.0 alone.
 
 use std::f64::consts::LOG2_E;
 use std::ops::Range;
@@ -24,10 +25,10 @@ struct Sized {
 }
 
 macro_rules! sized {
-    ($d:literal, $forward:expr, $queries:expr, $keys:expr) => {
+    ($name:literal, $d:literal, $forward:expr, $queries:expr, $keys:expr) => {
         Sized {
             d: $d,
-            code: Code { op: concat!("attention_", $d), ptx: include_str!(concat!("attention_", $d, ".ptx")) },
+            code: Code { op: concat!("attention_", $name), ptx: include_str!(concat!("attention_", $name, ".ptx")) },
             forward: $forward,
             queries: $queries,
             keys: $keys,
@@ -36,10 +37,16 @@ macro_rules! sized {
 }
 
 static SIZES: [Sized; 4] = [
-    sized!(64, [128, 64], [64, 64], [64, 32]),
-    sized!(80, [128, 32], [64, 64], [64, 32]),
-    sized!(96, [64, 64], [64, 32], [64, 32]),
-    sized!(128, [64, 32], [64, 32], [64, 32]),
+    sized!("64", 64, [128, 64], [64, 64], [64, 32]),
+    sized!("80", 80, [128, 32], [64, 64], [64, 32]),
+    sized!("96", 96, [64, 64], [64, 32], [64, 32]),
+    sized!("128", 128, [64, 32], [64, 32], [64, 32]),
+];
+
+/// The same for compute capability 9.0 alone.
+static HOPPER: [Sized; 2] = [
+    sized!("64_hopper", 64, [128, 128], [128, 64], [128, 64]),
+    sized!("128_hopper", 128, [128, 64], [128, 64], [128, 64]),
 ];
 
 /// Rows of a tile and of a step of the plain kernels, and their largest head.
@@ -50,49 +57,65 @@ const LARGEST: usize = 128;
 const SPLIT: usize = 256;
 const SEQUENCES: usize = 128;
 
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Plain,
+    Tensor,
+    Hopper,
+}
+
 /// The kernels for a head size, and its sizes.
 struct Kernels {
     code: &'static Code,
-    suffix: String,
-    plain: bool,
+    kind: Kind,
     forward: [usize; 2],
     queries: [usize; 2],
     keys: [usize; 2],
 }
 
 impl Kernels {
-    fn of(qkv: &Tensor, sizes: &Sizes) -> Result<Self> {
+    fn of(gpu: &Gpu, qkv: &Tensor, sizes: &Sizes) -> Result<Self> {
         let d = sizes.d;
         if d > LARGEST {
             let (wanted, found) = (format!("at most {LARGEST} on a GPU"), d.to_string());
             return Err(Error::Argument { op: OP, what: "the head size", wanted, found });
         }
-        let sized = SIZES.iter().find(|sized| sized.d == d && qkv.dtype() == DType::BF16);
-        Ok(match sized {
-            Some(&Sized { d, ref code, forward, queries, keys }) => {
-                Self { code, suffix: d.to_string(), plain: false, forward, queries, keys }
-            }
-            None => {
-                let [forward, queries, keys] = [[SIDE; 2]; 3];
-                Self { code: &PLAIN, suffix: format!("plain_{}", qkv.dtype()), plain: true, forward, queries, keys }
-            }
-        })
+        let sized = |all: &'static [Sized], kind| {
+            let sized = all.iter().find(|sized| sized.d == d && qkv.dtype() == DType::BF16);
+            sized.map(|&Sized { ref code, forward, queries, keys, .. }| Self { code, kind, forward, queries, keys })
+        };
+        let hopper = if gpu.hopper().map_err(of(OP))? { sized(&HOPPER, Kind::Hopper) } else { None };
+        let [forward, queries, keys] = [[SIDE; 2]; 3];
+        let plain = Self { code: &PLAIN, kind: Kind::Plain, forward, queries, keys };
+        Ok(hopper.or_else(|| sized(&SIZES, Kind::Tensor)).unwrap_or(plain))
     }
 
-    fn name(&self, pass: &str) -> String {
-        format!("attention_{pass}_{}", self.suffix)
+    /// A kernel's name: `attention_64` has an `attention_forward_64`.
+    fn name(&self, pass: &str, dtype: DType) -> String {
+        let name = self.code.op.replacen(OP, &format!("{OP}_{pass}"), 1);
+        if self.plain() { format!("{name}_{dtype}") } else { name }
+    }
+
+    fn plain(&self) -> bool {
+        self.kind == Kind::Plain
     }
 
     /// Memory for so many rows of a head.
     fn bytes(&self, rows: usize, d: usize) -> usize {
-        if self.plain { rows * (d.next_multiple_of(32) + 1) * 4 } else { rows * (d + 8) * 2 }
+        match self.kind {
+            Kind::Plain => rows * (d.next_multiple_of(32) + 1) * 4,
+            Kind::Tensor => rows * (d + 8) * 2,
+            // They begin at a multiple of 1024.
+            Kind::Hopper => rows * d * 2 + 1024,
+        }
     }
 
     /// The launch of a pass whose blocks keep `kept` rows, and have two stages of a step's two kinds of rows (one, if plain),
     /// the second of which is at first `guests` rows.
     fn grid(&self, plan: &Plan, d: usize, kept: usize, step: usize, guests: usize) -> Grid {
-        let staged = if self.plain { guests + 2 * step } else { 2 * step + guests.max(2 * step) };
-        Grid { shared_bytes: self.bytes(kept + staged, d), ..Grid::new(plan.blocks, 128) }
+        let staged = if self.plain() { guests + 2 * step } else { 2 * step + guests.max(2 * step) };
+        let threads = if self.kind == Kind::Hopper { 256 } else { 128 };
+        Grid { shared_bytes: self.bytes(kept + staged, d), ..Grid::new(plan.blocks, threads) }
     }
 }
 
@@ -172,19 +195,21 @@ pub(super) fn extend(
 
 fn attend(gpu: &Gpu, qkv: &Tensor, sizes: &Sizes, sources: &[Source], caches: Arg) -> Result<[Tensor; 2]> {
     let &Sizes { t, heads, d } = sizes;
-    let kernels = Kernels::of(qkv, sizes)?;
+    let kernels = Kernels::of(gpu, qkv, sizes)?;
     let [tile, step] = kernels.forward;
     let plan = Plan::new(gpu, sizes, sources, tile, Work::Before)?;
     let mut out = undefined(gpu, &[t, sizes.c()], qkv.dtype())?;
     let mut stats = undefined(gpu, &[t, 2 * heads], DType::F32)?;
-    let grid = kernels.grid(&plan, d, 0, step, tile);
+    // Queries go to registers from the second stage, or are kept.
+    let (kept, guests) = if kernels.kind == Kind::Hopper { (tile, 0) } else { (0, tile) };
+    let grid = kernels.grid(&plan, d, kept, step, guests);
     let mut args =
         vec![Arg::Out(&mut out), Arg::Out(&mut stats), Arg::In(qkv), Arg::In(&plan.tiles), caches, Arg::Size(heads)];
-    if kernels.plain {
+    if kernels.plain() {
         args.push(Arg::Size(d));
     }
     args.push(Arg::F32(binary_scale(d)));
-    launch(gpu, kernels.code, &kernels.name("forward"), grid, &mut args)?;
+    launch(gpu, kernels.code, &kernels.name("forward", qkv.dtype()), grid, &mut args)?;
     Ok([out, stats])
 }
 
@@ -204,13 +229,13 @@ pub(super) fn backward(
 ) -> Result<Tensor> {
     let &Sizes { t, heads, d } = sizes;
     let &Passed { qkv, out, stats } = passed;
-    let kernels = Kernels::of(qkv, sizes)?;
+    let kernels = Kernels::of(gpu, qkv, sizes)?;
     let mut dqkv = undefined(gpu, qkv.shape(), qkv.dtype())?;
     let mut of_rows = undefined(gpu, &[t, heads, 4], DType::F32)?;
     let sources = Source::all(documents);
     let sized = |args: &mut Vec<Arg>| {
         args.push(Arg::Size(heads));
-        if kernels.plain {
+        if kernels.plain() {
             args.push(Arg::Size(d));
         }
         args.extend([Arg::F32(binary_scale(d)), Arg::F32(super::forward::scale(d))]);
@@ -219,21 +244,21 @@ pub(super) fn backward(
     let [tile, step] = kernels.queries;
     let plan = Plan::new(gpu, sizes, &sources, tile, Work::Before)?;
     // Queries and gradients are kept; the plain kernel needs no outputs.
-    let guests = if kernels.plain { 0 } else { tile };
+    let guests = if kernels.plain() { 0 } else { tile };
     let grid = kernels.grid(&plan, d, 2 * tile, step, guests);
     let mut args = vec![Arg::Out(&mut dqkv), Arg::Out(&mut of_rows), Arg::In(dout), Arg::In(qkv), Arg::In(out)];
     args.extend([Arg::In(stats), Arg::In(&plan.tiles)]);
     sized(&mut args);
-    launch(gpu, kernels.code, &kernels.name("backward_queries"), grid, &mut args)?;
+    launch(gpu, kernels.code, &kernels.name("backward_queries", qkv.dtype()), grid, &mut args)?;
 
     let [tile, step] = kernels.keys;
     let plan = Plan::new(gpu, sizes, &sources, tile, Work::After)?;
     let grid = kernels.grid(&plan, d, 2 * tile, step, 0);
     // And of each query of both stages four numbers.
-    let shared_bytes = grid.shared_bytes + if kernels.plain { 0 } else { 2 * step * 16 };
+    let shared_bytes = grid.shared_bytes + if kernels.plain() { 0 } else { 2 * step * 16 };
     let mut args = vec![Arg::Out(&mut dqkv), Arg::In(dout), Arg::In(qkv), Arg::In(&of_rows), Arg::In(&plan.tiles)];
     sized(&mut args);
-    launch(gpu, kernels.code, &kernels.name("backward_keys"), Grid { shared_bytes, ..grid }, &mut args)?;
+    launch(gpu, kernels.code, &kernels.name("backward_keys", qkv.dtype()), Grid { shared_bytes, ..grid }, &mut args)?;
     Ok(dqkv)
 }
 
@@ -287,7 +312,7 @@ pub(super) fn decode(
     since: Option<&Since>,
 ) -> Result<Tensor> {
     let &Sizes { t, heads, d } = sizes;
-    Kernels::of(qkv, sizes)?; // for its checks
+    Kernels::of(gpu, qkv, sizes)?; // for its checks
     let mut out = undefined(gpu, &[t, sizes.c()], qkv.dtype())?;
     // Every cache that has tokens has them, and all are the same.
     let Some(slopes) = caches.first().and_then(|cache| cache.slopes()) else { return Ok(out) };

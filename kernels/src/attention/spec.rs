@@ -7,7 +7,7 @@ use tensor::{DType, Device, Tensor};
 
 use super::reference::{CPU, Pack, Setting, bits, error_of, part};
 use super::{KvCache, append, backward, decode, extend, forward, slopes};
-use crate::spec::{assert_close, f32s, gradient, max_error, numbers, random, tolerance};
+use crate::spec::{assert_close, f32s, gradient, hoppers, max_error, numbers, random, tolerance};
 
 fn forward_is_as_good_as_a_naive_one(pack: &Pack, on: &Setting) {
     let exact = pack.exact();
@@ -159,6 +159,24 @@ fn all_laws(pack: &Pack, on: &Setting, poison: f64, token: usize, cut: f64) {
     decode_is_the_last_row_of_forward(pack, on);
 }
 
+/// The laws on one of them, and the same bits on the others.
+fn laws_and_bits(
+    gpus: &[Device],
+    dtype: DType,
+    pack: &Pack,
+    (poison, token, cut): (f64, usize, f64),
+    which: prop::sample::Index,
+) {
+    let all: Vec<Setting> = gpus.iter().map(|device| Setting { device: device.clone(), dtype }).collect();
+    if all.is_empty() {
+        return;
+    }
+    all_laws(pack, &all[which.index(all.len())], poison, token, cut);
+    let each = all.iter().map(|on| [pack.forward(on).map(|x| bits(&x)).concat(), bits(&pack.backward(on))]);
+    let each: Vec<_> = each.collect();
+    assert!(each.windows(2).all(|pair| pair[0] == pair[1]));
+}
+
 fn ranges() -> impl Strategy<Value = [f64; 2]> {
     (-3i32..=3, prop_oneof![3 => Just(0.0), 1 => Just(100.0)]).prop_map(|(e, offset)| [10f64.powi(e), offset])
 }
@@ -184,6 +202,15 @@ fn few() -> impl Strategy<Value = (Pack, DType)> {
         .prop_map(|(lengths, heads, (dtype, d), range, seed)| (Pack::new(lengths, heads, d, range, seed), dtype))
 }
 
+/// The same for kernels of larger tiles.
+fn few_for_hoppers() -> impl Strategy<Value = Pack> {
+    let length =
+        prop_oneof![3 => 1usize..20, 3 => prop::sample::select(vec![63, 64, 65, 127, 128, 129]), 1 => 190usize..196];
+    let d = prop::sample::select(vec![64usize, 128]);
+    (prop::collection::vec(length, 1..4), 1usize..3, d, ranges(), 0u64..1 << 40)
+        .prop_map(|(lengths, heads, d, range, seed)| Pack::new(lengths, heads, d, range, seed))
+}
+
 fn poisons() -> impl Strategy<Value = f64> {
     prop::sample::select(vec![f64::NAN, 1e30])
 }
@@ -201,18 +228,12 @@ proptest! {
         all_laws(&pack, &CPU, poison, token.index(pack.t()), cut);
     }
 
-    /// Each case's laws on one of them, and the same bits on the others.
     #[test]
     fn gpus_keep_the_laws(
         (pack, dtype) in few(), poison in poisons(), token in any::<prop::sample::Index>(), cut in 0.0f64..1.0,
         which in any::<prop::sample::Index>(),
     ) {
-        let all: Vec<Setting> = gpus().iter().map(|device| Setting { device: device.clone(), dtype }).collect();
-        if all.is_empty() { return Ok(()); }
-        all_laws(&pack, &all[which.index(all.len())], poison, token.index(pack.t()), cut);
-        let each = all.iter().map(|on| [pack.forward(on).map(|x| bits(&x)).concat(), bits(&pack.backward(on))]);
-        let each: Vec<_> = each.collect();
-        prop_assert!(each.windows(2).all(|pair| pair[0] == pair[1]));
+        laws_and_bits(gpus(), dtype, &pack, (poison, token.index(pack.t()), cut), which);
     }
 
     #[test]
@@ -249,6 +270,19 @@ proptest! {
     }
 }
 
+proptest! {
+    // Tiles are large, and a simulated GPU is slow.
+    #![proptest_config(ProptestConfig { cases: 8, ..config() })]
+
+    #[test]
+    fn hopper_gpus_keep_the_laws(
+        pack in few_for_hoppers(), poison in poisons(), token in any::<prop::sample::Index>(), cut in 0.0f64..1.0,
+        which in any::<prop::sample::Index>(),
+    ) {
+        laws_and_bits(&hoppers(), DType::BF16, &pack, (poison, token.index(pack.t()), cut), which);
+    }
+}
+
 #[test]
 fn three_hundred_tokens() {
     for (heads, d) in [(3, 20), (4, 64)] {
@@ -271,6 +305,18 @@ fn gpus_take_hundreds_of_tokens() {
         forward_is_as_good_as_a_naive_one(&pack, &on);
         backward_is_as_good_as_a_naive_one(&pack, &on);
         decode_is_the_last_row_of_forward(&pack, &on);
+    }
+}
+
+#[test]
+fn hopper_gpus_take_hundreds_of_tokens() {
+    for (device, (d, lengths)) in
+        hoppers().iter().cycle().zip([(64, [257, 3]), (128, [256, 1]), (64, [130, 385]), (128, [513, 127])])
+    {
+        let on = Setting { device: device.clone(), dtype: DType::BF16 };
+        let pack = Pack::new(lengths.to_vec(), 1, d, [1.0, 0.0], 17).stored(&on);
+        forward_is_as_good_as_a_naive_one(&pack, &on);
+        backward_is_as_good_as_a_naive_one(&pack, &on);
     }
 }
 

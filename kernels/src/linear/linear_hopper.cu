@@ -43,8 +43,7 @@ DEVICE u64 operand(const bf16 *tile, u32 depth) {
 
 template <Layout LEFT, Layout RIGHT>
 DEVICE void hopper_product(const Finish<bf16> &to, const Factor<bf16> &left, const Factor<bf16> &right, const Part &part) {
-    SHARED_AT_LAUNCH(u8, given); // [STAGES][2][FACTOR], and up to 1024 bytes before
-    bf16 *memory = reinterpret_cast<bf16 *>(given + (1024 - shared_address(given) % 1024) % 1024);
+    TILES_AT_LAUNCH(memory); // [STAGES][2][FACTOR]
     const u32 group = warp() / 4;
     const u32 tiles = part.begin < part.end ? (part.end - part.begin + DEPTH - 1) / DEPTH : 0;
     const auto fill_stage = [&](u32 tile) {

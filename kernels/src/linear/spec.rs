@@ -14,7 +14,9 @@ use super::{
     Epilogue, backward_input, backward_weight, few_rows, forward, forward_gelu, forward_gelu_saved, forward_residual,
     gelu_backward,
 };
-use crate::spec::{Arith, EXACT, NAIVE, assert_close, exact_in, f32s, gradient, naive, numbers, random, tensor_on};
+use crate::spec::{
+    Arith, EXACT, NAIVE, assert_close, exact_in, f32s, gradient, hoppers, naive, numbers, random, tensor_on,
+};
 
 /// Sizes at and around the tiles (6 × 16), a task (96 × 256, 64 rows of w), a block of k (256) and a vector.
 const ROWS: [usize; 8] = [1, 2, 5, 6, 7, 13, 97, 103];
@@ -345,12 +347,12 @@ proptest! {
 
     #[test]
     fn forwards_on_hoppers_match_the_reference(draw in draw([&GPU_ROWS, &GPU_DEPTHS, &GPU_COLS], &[BF16], 16)) {
-        forwards_are_as_good_as_naive_ones(draw, &gpu::hoppers());
+        forwards_are_as_good_as_naive_ones(draw, &hoppers());
     }
 
     #[test]
     fn backwards_on_hoppers_match_the_reference(draw in draw([&GPU_ROWS, &GPU_DEPTHS, &GPU_COLS], &[BF16], 16)) {
-        backwards_are_as_good_as_naive_ones(draw, &gpu::hoppers());
+        backwards_are_as_good_as_naive_ones(draw, &hoppers());
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::linear::{
     Epilogue, backward_input, backward_weight, cublaslt, cuda, few_rows, forward, forward_gelu, forward_residual,
     gelu_backward,
 };
-use crate::spec::{numbers, random, tensor_on};
+use crate::spec::{hoppers, numbers, random, tensor_on};
 
 /// More tiles than a group of them, more rows than a part of a weight's gradient and than a chunk of a bias's.
 #[test]
@@ -31,13 +31,6 @@ pub(super) fn with_cublaslt() -> Vec<Device> {
     (0..gpus().len()).step_by(3).map(|i| Device::Cuda(Gpu::open_to_use(i, use_of).unwrap())).collect()
 }
 
-/// Two GPUs of compute capability 9.0, as far as there are, with kernels for it.
-pub(super) fn hoppers() -> Vec<Device> {
-    let use_of = UseOf { hopper: true, ..UseOf::default() };
-    let all = (0..gpus().len()).map(|i| Gpu::open_to_use(i, use_of).unwrap());
-    all.filter(|gpu| gpu.hopper().unwrap()).take(2).map(Device::Cuda).collect()
-}
-
 #[test]
 fn many_tiles_and_many_rows_on_hoppers() {
     // More products than there are stages, and a number of rows that no wide copy can take.
@@ -45,7 +38,7 @@ fn many_tiles_and_many_rows_on_hoppers() {
         let draw = Draw { sizes, storage: BF16, scale: 1.0, offset: 0.5, seed: 3, numbers: 1 };
         let on = hoppers();
         forwards_are_as_good_as_naive_ones(draw.clone(), &on[..on.len().min(1)]);
-        backwards_are_as_good_as_naive_ones(draw, &on);
+        backwards_are_as_good_as_naive_ones(draw, &on[on.len() / 2..]);
     }
 }
 
