@@ -3,8 +3,8 @@
 python benches/peers.py PEERS SCRATCH [--cases decode,batch8,prefill,train] [--rounds 3]
 
 PEERS has the other programs' harnesses (llama_infer.py, ct2_infer.py, hf_infer.py, hf_train.py), each of which prints a line of JSON
-with prefill_tps and decode_tps, or step_s. SCRATCH has their environments (ll, ct2, hf) and one model in every form: m560 (a folder),
-m560-bf16.gguf, m560-Q8_0.gguf, m560-Q4_0.gguf, ct2-f32, ct2-int8, and ecom's own m560-q8 and m560-q4. ecom is
+with prefill_tps and decode_tps, or step_s. SCRATCH has their environments (ll, ct2, hf) and one model in every form: the folders m560
+(f32), m560-bf16, m560-q8 and m560-q4, m560-f32.gguf, -bf16, -Q8_0 and -Q4_0, ct2-f32, ct2-int8; and a smaller one, small. ecom is
 `cargo bench -p ecom --bench whole --no-run`; its executable is given by ECOM_WHOLE.
 
 A ratio is of one round, in which every program runs once; what is printed is the median over the rounds, and the medians and extremes of
@@ -30,8 +30,8 @@ P, D, ECOM = a.peers, a.scratch, os.environ["ECOM_WHOLE"]
 PYTHON = {name: f"{D}/{name}/bin/python" for name in ("ll", "ct2", "hf")}
 
 
-def ecom(folder, weights="bf16", **options):
-    return f"{ECOM} infer {D}/{folder} --weights {weights} --reps 1" + flags(options)
+def ecom(folder, **options):
+    return f"{ECOM} infer {D}/{folder} --reps 1" + flags(options)
 
 
 def llama(name, **options):
@@ -66,19 +66,19 @@ def training(lengths, pad, model):
 few = documents(8)
 CASES = {
     "decode": ("decode_tps", "one sequence, prompt 128", [
-        ("ecom bf16", ecom("m560", prompt=128)), ("llama.cpp bf16", llama("bf16", prompt=128)),
+        ("ecom bf16", ecom("m560-bf16", prompt=128)), ("llama.cpp bf16", llama("bf16", prompt=128)),
         ("ecom 8 bits", ecom("m560-q8", prompt=128)), ("llama.cpp Q8_0", llama("Q8_0", prompt=128)),
         ("CTranslate2 int8", ctranslate("int8", "int8", prompt=128)),
         ("ecom 4 bits", ecom("m560-q4", prompt=128)), ("llama.cpp Q4_0", llama("Q4_0", prompt=128))]),
     "long": ("decode_tps", "one sequence, prompt 128 and 512", [
         (f"ecom {name}, {prompt}", ecom(folder, prompt=prompt))
-        for name, folder in (("bf16", "m560"), ("8 bits", "m560-q8"), ("4 bits", "m560-q4")) for prompt in (128, 512)]),
+        for name, folder in (("bf16", "m560-bf16"), ("8 bits", "m560-q8"), ("4 bits", "m560-q4")) for prompt in (128, 512)]),
     "batch8": ("decode_tps", "eight sequences, prompt 128, tokens of all", [
         ("ecom 8 bits", ecom("m560-q8", prompt=128, batch=8)), ("llama.cpp Q8_0", llama("Q8_0", prompt=128, batch=8)),
         ("CTranslate2 int8", ctranslate("int8", "int8", prompt=128, batch=8)),
-        ("ecom bf16", ecom("m560", prompt=128, batch=8)), ("llama.cpp bf16", llama("bf16", prompt=128, batch=8))]),
+        ("ecom bf16", ecom("m560-bf16", prompt=128, batch=8)), ("llama.cpp bf16", llama("bf16", prompt=128, batch=8))]),
     "prefill": ("prefill_tps", "prompt 512", [
-        ("ecom bf16", ecom("m560", prompt=512, new=4)), ("ecom f32", ecom("m560", "f32", prompt=512, new=4)),
+        ("ecom bf16", ecom("m560-bf16", prompt=512, new=4)), ("ecom f32", ecom("m560", prompt=512, new=4)),
         ("CTranslate2 f32", ctranslate("float32", "f32", prompt=512, new=4)), ("llama.cpp f32", llama("f32", prompt=512, new=4)),
         ("transformers f32", transformers("float32", prompt=512, new=4)),
         ("ecom 8 bits", ecom("m560-q8", prompt=512, new=4)), ("CTranslate2 int8", ctranslate("int8", "int8", prompt=512, new=4)),

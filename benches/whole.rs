@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use autograd::Settings;
 use bloom::{Batch, Bloom, Config, Decoding, Dtype, Generation, Recompute, Trainer};
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 use kernels::sample::Philox;
 use serde_json::json;
 use tensor::Device;
@@ -29,12 +29,9 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Mode {
-    /// Prompts to their first new tokens, and the tokens after them
+    /// Prompts to their first new tokens, and the tokens after them; weights are held as they are stored
     Infer {
         model: PathBuf,
-        /// Of weights that are not quantised
-        #[arg(long, default_value = "bf16")]
-        weights: Weights,
         #[arg(long, num_args = 1.., default_values_t = [1])]
         batch: Vec<usize>,
         #[arg(long, num_args = 1.., default_values_t = [128])]
@@ -58,26 +55,13 @@ enum Mode {
     },
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum Weights {
-    F32,
-    Bf16,
-}
-
-impl std::fmt::Display for Weights {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(if matches!(self, Self::F32) { "f32" } else { "bf16" })
-    }
-}
-
 fn main() {
     let args = Args::parse();
     match args.mode {
-        Some(Mode::Infer { model, weights, batch, prompt, new, reps }) => {
+        Some(Mode::Infer { model, batch, prompt, new, reps }) => {
             let start = Instant::now();
-            let dtype = if matches!(weights, Weights::F32) { Dtype::F32 } else { Dtype::Bf16 };
-            let model = Bloom::load(&model, dtype).unwrap();
-            let what = model.quantized().map_or_else(|| weights.to_string(), |dtype| dtype.to_string());
+            let model = Bloom::load(&model, Dtype::Stored).unwrap();
+            let what = model.params().iter().find(|p| p.value.shape().len() == 2).unwrap().value.dtype().to_string();
             let load = start.elapsed().as_secs_f64();
             for &batch in &batch {
                 for &prompt in &prompt {
