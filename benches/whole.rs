@@ -119,7 +119,7 @@ fn times(model: &Bloom, prompts: &[Vec<u32>], settings: &Generation) -> [f64; 2]
             true
         })
         .unwrap();
-    [first.as_secs_f64(), (start.elapsed() - first).as_secs_f64()]
+    [first.as_secs_f64(), start.elapsed().as_secs_f64() - first.as_secs_f64()]
 }
 
 fn train(model: Bloom, lengths: &[usize], response: f64, steps: usize) {
