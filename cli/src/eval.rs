@@ -64,6 +64,9 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
     if args.decode != Decode::Free && args.decoding.beams.is_some() {
         bail!("--decode {}: wanted no --beams, which search without constraints", args.decode.name());
     }
+    if args.decode == Decode::Constrained && args.decoding.max_new_tokens == 0 {
+        bail!("--max-new-tokens: wanted at least 1 with --decode constrained, found 0");
+    }
     if let Some(path) = &args.save {
         can_write(path)?;
     }

@@ -34,14 +34,13 @@ impl Form {
         };
         let offers = every(&|item| !offered(set, item).is_empty());
         let copies = 10 * set.items.iter().filter(copied).count() >= COPIED * set.items.len();
+        let single = every(&|item| matches!(&item.answer, Gold::Spans(s) if s.len() == 1));
         match set.kind.paradigm() {
             Paradigm::Cls if !offers => Self::Free,
             Paradigm::Cls if every(&|item| matches!(&item.answer, Gold::Labels(l) if l.len() == 1)) => Self::One,
             Paradigm::Cls => Self::Several,
-            Paradigm::Ext if every(&|item| !item.candidates.is_empty()) => Self::One,
-            Paradigm::Ext if copies && every(&|item| matches!(&item.answer, Gold::Spans(s) if s.len() == 1)) => {
-                Self::Span
-            }
+            Paradigm::Ext if single && every(&|item| !item.candidates.is_empty()) => Self::One,
+            Paradigm::Ext if copies && single => Self::Span,
             Paradigm::Ext if copies => Self::Spans,
             Paradigm::Oth if copies && offers => Self::Typed,
             _ => Self::Free,

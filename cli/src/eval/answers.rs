@@ -1,13 +1,15 @@
 //! A model's answers to evaluation sets: said freely, chosen by their likelihood, or said within what can be an answer.
 
-use anyhow::{Context, bail};
+use std::sync::Arc;
+
+use anyhow::Context;
 use bloom::{Bloom, Choices, Rule};
 use clap::ValueEnum;
 use ecominstruct::eval_set::{EvalItem, EvalSet};
 use ecominstruct::shape::{Form, Shape, offered};
 
 use crate::generate::DecodingArgs;
-use crate::report::Progress;
+use crate::report::{self, Progress};
 use crate::text::{Text, Vocabulary};
 
 /// How answers are made.
@@ -75,7 +77,7 @@ impl Answering<'_> {
                 (Decode::Rank, _) => self.rank(set, first, &mut progress)?,
                 (Decode::Constrained, Some(vocabulary)) => {
                     let rules = self.rules(set, form, vocabulary)?;
-                    let rules: Vec<Option<&Rule>> = rules.iter().map(|rule| Some(&**rule)).collect();
+                    let rules: Vec<Option<&Rule>> = rules.iter().map(Option::as_deref).collect();
                     self.say(set, &rules, first, &mut progress)?
                 }
                 _ => self.say(set, &vec![None; set.items.len()], first, &mut progress)?,
@@ -133,7 +135,7 @@ impl Answering<'_> {
             for (item, scores) in items.iter().zip(scores) {
                 let mut best: Option<(f64, &String)> = None;
                 for (score, label) in scores.into_iter().zip(offered(set, item)) {
-                    if best.is_none_or(|(most, _)| score > most) {
+                    if !label.is_empty() && best.is_none_or(|(most, _)| score > most) {
                         best = Some((score, label));
                     }
                 }
@@ -144,45 +146,53 @@ impl Answering<'_> {
         Ok(answers)
     }
 
-    /// What the answer to each item must keep to.
+    /// What the answer to each item must keep to; nothing, should that leave no answer, which is told.
     fn rules<'s>(
         &'s self,
         set: &'s EvalSet,
         form: Form,
         vocabulary: &'s Vocabulary,
-    ) -> anyhow::Result<Vec<Box<Rule<'s>>>> {
-        let mut rules: Vec<Box<Rule<'s>>> = Vec::with_capacity(set.items.len());
+    ) -> anyhow::Result<Vec<Option<Box<Rule<'s>>>>> {
+        let mut rules: Vec<Option<Box<Rule<'s>>>> = Vec::with_capacity(set.items.len());
+        // Items that offer the same share it.
+        let mut last: Option<(&[String], Arc<Choices>)> = None;
+        let most = self.decoding.max_new_tokens;
+        let mut without = 0;
         for item in &set.items {
-            let rule = self.rule(set, item, form, vocabulary)?;
-            let most = self.decoding.max_new_tokens;
-            if most > 0 && rule(&[], most).is_empty() {
-                bail!("--max-new-tokens {most}: no answer that {} of {} can have is so short", item.id, set.name);
-            }
-            rules.push(rule);
+            let rule: Box<Rule<'s>> = if matches!(form, Form::One | Form::Several) {
+                let labels = offered(set, item);
+                let choices = match last.take() {
+                    Some((same, choices)) if same == labels => choices,
+                    _ => Arc::new(self.choices(form, labels, &set.label_sep)?),
+                };
+                last = Some((labels, Arc::clone(&choices)));
+                Box::new(move |answer, left| choices.next(answer, left))
+            } else {
+                let shape = Shape::new(form, set, item, self.prompt(item)?.1);
+                Box::new(move |answer, left| vocabulary.next(self.text, &shape, answer, left))
+            };
+            let leaves_some = !rule(&[], most).is_empty();
+            without += usize::from(!leaves_some);
+            rules.push(leaves_some.then_some(rule));
+        }
+        if without > 0 {
+            let (name, items) = (&set.name, set.items.len());
+            report::say(&format!(
+                "{name}: {without} of {items} items are answered freely: nothing that they offer is shown in their prompt and \
+                 within --max-new-tokens {most}"
+            ));
         }
         Ok(rules)
     }
 
-    fn rule<'s>(
-        &'s self,
-        set: &'s EvalSet,
-        item: &'s EvalItem,
-        form: Form,
-        vocabulary: &'s Vocabulary,
-    ) -> anyhow::Result<Box<Rule<'s>>> {
-        let labels = offered(set, item);
+    fn choices(&self, form: Form, labels: &[String], separator: &str) -> anyhow::Result<Choices> {
         let encoded = |separator: &str| {
             labels.iter().map(|l| self.text.encode(&format!("{separator}{l}"))).collect::<anyhow::Result<Vec<_>>>()
         };
-        let choices = match form {
-            Form::One => Choices::one(&encoded("")?, self.text.eos()),
-            Form::Several => Choices::several(&encoded("")?, &encoded(&set.label_sep)?, self.text.eos()),
-            _ => {
-                let shape = Shape::new(form, set, item, self.prompt(item)?.1);
-                return Ok(Box::new(move |answer, left| vocabulary.next(self.text, &shape, answer, left)));
-            }
-        };
-        Ok(Box::new(move |answer, left| choices.next(answer, left)))
+        Ok(match form {
+            Form::Several => Choices::several(&encoded("")?, &encoded(separator)?, self.text.eos()),
+            _ => Choices::one(&encoded("")?, self.text.eos()),
+        })
     }
 
     /// An item's prompt, and how many bytes of the item's text it lacks because it would be too long.

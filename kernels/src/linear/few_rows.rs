@@ -318,3 +318,48 @@ mod wide {
         }
     }
 }
+
+#[cfg(all(test, target_arch = "x86_64"))]
+#[allow(clippy::unwrap_used)] // how a test fails
+mod tests {
+    use half::bf16;
+
+    use super::{Dots, Output, wide};
+    use crate::simd;
+
+    /// Numbers of all sizes, so that sums in another order are other sums.
+    fn numbers(count: usize, seed: u32) -> Vec<f32> {
+        let mixed = |i: u32| (i ^ seed).wrapping_mul(0x9e37_79b9).rotate_left(13).wrapping_mul(0x85eb_ca6b);
+        (0..count as u32)
+            .map(|i| ((mixed(i) >> 8) as f32 / (1 << 23) as f32 - 1.0) * 2f32.powi((i % 9).cast_signed()))
+            .collect()
+    }
+
+    #[test]
+    fn wider_registers_give_the_same_bits() {
+        if !simd::has_avx512() {
+            println!("skipped: no AVX-512 here");
+            return;
+        }
+        for (rows, n, k) in [(1, 5, 1031), (2, 9, 64), (3, 4, 17), (5, 7, 256), (7, 6, 33), (8, 13, 100), (9, 3, 15)] {
+            let (x, w) = (numbers(rows * k, 1), numbers(n * k, 2));
+            let short: Vec<bf16> = w.iter().map(|&w| bf16::from_f32(w)).collect();
+            let mut got = [(); 4].map(|()| vec![0.0f32; rows * n]);
+            {
+                let [wide_f32, f32s, wide_bf16, bf16s] = &mut got;
+                let [wide_f32, f32s, wide_bf16, bf16s] =
+                    [wide_f32, f32s, wide_bf16, bf16s].map(|to| Output::new(to.as_mut_slice(), n));
+                // SAFETY: the features were found on this machine.
+                unsafe { wide::all_512(&Dots { x: &x, w: &w, k, rows, first: 0, output: &wide_f32 }) };
+                simd::run(Dots { x: &x, w: &w, k, rows, first: 0, output: &f32s });
+                // SAFETY: as above.
+                unsafe { wide::all_512(&Dots { x: &x, w: &short, k, rows, first: 0, output: &wide_bf16 }) };
+                simd::run(Dots { x: &x, w: &short, k, rows, first: 0, output: &bf16s });
+            }
+            let bits = got.map(|all| all.into_iter().map(f32::to_bits).collect::<Vec<_>>());
+            assert!(bits[0].iter().any(|&b| b != 0), "{rows} rows, {n} columns, {k} products");
+            assert_eq!(bits[0], bits[1], "f32, {rows} rows, {n} columns, {k} products");
+            assert_eq!(bits[2], bits[3], "bf16, {rows} rows, {n} columns, {k} products");
+        }
+    }
+}
