@@ -5,6 +5,7 @@ mod ceilings;
 
 use ceilings::{Suite, Work, random};
 use kernels::attention::{self, KvCache};
+use tensor::DType;
 
 const HEADS: usize = 16;
 const SIZE: usize = 64;
@@ -16,8 +17,10 @@ fn main() {
     for (name, documents, length) in [("1x1024", 1, 1024), ("8x128", 8, 128)] {
         packed(&mut suite, name, documents, length);
     }
-    for cached in [128, 512, 2048] {
-        decode(&mut suite, cached);
+    for dtype in [DType::F32, DType::BF16] {
+        for cached in [128, 512, 2048] {
+            decode(&mut suite, cached, dtype);
+        }
     }
 }
 
@@ -39,17 +42,17 @@ fn packed(suite: &mut Suite, name: &str, documents: usize, length: usize) {
     });
 }
 
-fn decode(suite: &mut Suite, cached: usize) {
+fn decode(suite: &mut Suite, cached: usize, dtype: DType) {
     // All layers, taken in turn, so that the keys come from where they come from in a model.
-    let mut cache = KvCache::new(LAYERS, HEADS, SIZE);
+    let mut cache = KvCache::new(LAYERS, HEADS, SIZE, dtype);
     let prompt = random(&[cached, 3 * C], 1.0);
     for layer in 0..LAYERS {
         attention::append(&prompt, &[0, cached as u32], &mut [&mut cache], layer, None).unwrap();
     }
     let qkv = random(&[1, 3 * C], 1.0);
-    let work = Work { flops: 4.0 * (cached * C) as f64, bytes: 4.0 * (2 * cached * C + 2 * C) as f64 };
+    let work = Work { flops: 4.0 * (cached * C) as f64, bytes: (2 * cached * C * dtype.size() + 8 * C) as f64 };
     let mut layers = (0..LAYERS).cycle();
-    suite.case(&format!("attention/decode/{cached}"), work, || {
+    suite.case(&format!("attention/decode/{dtype}/{cached}"), work, || {
         attention::decode(&qkv, &[&cache], layers.next().unwrap(), None).unwrap()
     });
 }

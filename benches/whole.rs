@@ -56,7 +56,11 @@ enum Mode {
 }
 
 fn main() {
-    let args = Args::parse();
+    // As the binary does it: on one of the threads that share the work.
+    rayon::scope(|_| run(Args::parse()));
+}
+
+fn run(args: Args) {
     match args.mode {
         Some(Mode::Infer { model, batch, prompt, new, reps }) => {
             let start = Instant::now();

@@ -1,4 +1,5 @@
 use std::collections::VecDeque;
+use std::iter::repeat_n;
 
 use kernels::attention::KvCache;
 use kernels::embedding::Ids;
@@ -154,7 +155,7 @@ impl Bloom {
         }
         let mut waiting = VecDeque::from(order(prompts));
         let mut running: Vec<Running> = Vec::new();
-        let (mut reader, mut decoder) = (Reader::new(self), Decoder::new(self));
+        let (mut reader, mut decoder) = (Reader::new(self, settings.max_new_tokens), Decoder::new(self));
         let mut take = |running: &mut Vec<Running<'r>>, mut s: Running<'r>, id: u32| {
             let mut finish = None;
             if id == settings.eos {
@@ -185,8 +186,8 @@ impl Bloom {
                     let mut fresh = Vec::with_capacity(next.len() * settings.answers);
                     for (row, (prompt, cache)) in read.prompts.into_iter().zip(read.caches).enumerate() {
                         let (start, rule) = (prompts[prompt].len(), rules[prompt]);
-                        for answer in 0..settings.answers {
-                            let (ids, cache) = (prompts[prompt].clone(), cache.clone());
+                        for (answer, cache) in repeat_n(cache, settings.answers).enumerate() {
+                            let ids = prompts[prompt].clone();
                             fresh.push((row, Running { prompt, rule, answer, ids, start, cache }));
                         }
                     }
@@ -219,7 +220,7 @@ impl Bloom {
         }
         let mut done = vec![Vec::new(); prompts.len()];
         let mut waiting = VecDeque::from(order(prompts));
-        let mut reader = Reader::new(self);
+        let mut reader = Reader::new(self, settings.max_new_tokens);
         let mut running: Vec<Searching> = Vec::new();
         let v = self.vocab();
         while !waiting.is_empty() || !running.is_empty() {

@@ -185,8 +185,13 @@ impl Bloom {
         let (ids, bounds) = self.check(ids, bounds)?;
         let mut tape = Tape::off(&self.params);
         let mut x = self.embed(&mut tape, &ids)?;
+        // In main memory as if behind caches that hold nothing: keys and values are what generation would see.
+        let none = vec![self.cache(); bounds.len() - 1];
+        let none: Vec<&KvCache> = none.iter().collect();
+        let cached = self.device() == &Device::Cpu && !none.is_empty();
+        let mut attend = if cached { Attend::Branch(&bounds, &none) } else { Attend::Packed(&bounds) };
         for layer in 0..self.config.layers {
-            x = self.block(&mut tape, layer, &x, &mut Attend::Packed(&bounds))?;
+            x = self.block(&mut tape, layer, &x, &mut attend)?;
         }
         Ok(self.finish(&mut tape, &x, &rows.into())?.value().clone())
     }
@@ -241,9 +246,11 @@ impl Bloom {
         Ok(cross_entropy::logits(states, self.params.value(self.layout.head))?)
     }
 
-    /// A cache for one sequence.
+    /// A cache for one sequence: in main memory f32 if the weights are, else bf16, as a GPU would have it.
     pub(crate) fn cache(&self) -> KvCache {
-        KvCache::new(self.config.layers, self.config.heads, self.config.head_dim())
+        let weights = self.layout.blocks.first().map(|block| self.params.value(block.qkv.weight).dtype());
+        let dtype = if weights == Some(DType::F32) { DType::F32 } else { DType::BF16 };
+        KvCache::new(self.config.layers, self.config.heads, self.config.head_dim(), dtype)
     }
 
     pub(crate) fn check(&self, ids: &[u32], bounds: &[u32]) -> Result<(Ids, Ids)> {

@@ -96,7 +96,8 @@ impl Plan {
                 vec![
                     ("weights", p * weight_size as u64),
                     match memory {
-                        Memory::Main => ("keys and values (f32)", times(&[held, t, l, 2 * c, 4])),
+                        Memory::Main if weight_size == 4 => ("keys and values (f32)", times(&[held, t, l, 2 * c, 4])),
+                        Memory::Main => ("keys and values (bf16)", times(&[held, t, l, 2 * c, 2])),
                         Memory::Gpu => ("keys and values", times(&[held, t, l, 2 * c, weight_size as u64])),
                     },
                     ("activations", times(&[b.saturating_mul(t).min(t.saturating_add(4096)), 12 * c, 4])),
@@ -154,6 +155,8 @@ mod tests {
         for job in [generation, scoring] {
             assert_eq!(bytes(job, "keys and values"), 9 * 100 * 24 * 2 * 1024 * 4);
         }
+        let quantized = PlanFor::Generation { batch, tokens, weight_size: 1 };
+        assert_eq!(bytes(quantized, "keys and values"), 9 * 100 * 24 * 2 * 1024 * 2);
         assert_eq!(bytes(generation, "logits"), 2 * 8 * 250_880 * 4);
         assert_eq!(bytes(scoring, "logits"), 267 * 250_880 * 4);
     }

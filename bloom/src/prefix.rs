@@ -2,7 +2,7 @@
 //! questions about one text. A row's bits depend on nothing but the row, so what is shared changes no answer.
 
 use kernels::attention::KvCache;
-use tensor::Tensor;
+use tensor::{Device, Tensor};
 
 use crate::{Bloom, Result};
 
@@ -11,6 +11,9 @@ const SHARED: usize = 8;
 
 /// Tokens that reading some prompts after others must save: every pass goes over all the weights again.
 const PASS: usize = 32;
+
+/// The most tokens that a cache gets room for before there are any.
+const ROOM: usize = 1024;
 
 /// The prompts' places in order of their tokens. In it, no earlier prompt shares more with one than the one just before.
 pub(crate) fn order(prompts: &[Vec<u32>]) -> Vec<usize> {
@@ -22,6 +25,8 @@ pub(crate) fn order(prompts: &[Vec<u32>]) -> Vec<usize> {
 /// What reads prompts, in their [`order`].
 pub(crate) struct Reader<'m> {
     model: &'m Bloom,
+    /// The tokens that caches in main memory get room for behind a prompt.
+    room: usize,
     /// The last prompt that was read, if the next one shares some of it.
     last: Option<(Vec<u32>, KvCache)>,
 }
@@ -48,8 +53,9 @@ struct Start {
 }
 
 impl<'m> Reader<'m> {
-    pub const fn new(model: &'m Bloom) -> Self {
-        Self { model, last: None }
+    /// A reader of prompts that up to `more` tokens will follow.
+    pub fn new(model: &'m Bloom, more: usize) -> Self {
+        Self { model, room: more.min(ROOM), last: None }
     }
 
     /// Reads prompts into caches. `next` is the one that will be read after them.
@@ -71,19 +77,20 @@ impl<'m> Reader<'m> {
                     Some(from) => Some(&read[places[from].0].caches[places[from].1]),
                     None => self.last.as_ref().map(|(_, cache)| cache),
                 };
-                let mut cache = match from {
-                    Some(from) if start.tokens > 0 => from.clone(),
+                let room = prompts[which[i]].len() + self.room;
+                caches.push(match from {
+                    Some(from) if start.tokens > 0 => from.first(start.tokens, room),
+                    _ if self.model.device() == &Device::Cpu => self.model.cache().first(0, room),
                     _ => self.model.cache(),
-                };
-                cache.truncate(start.tokens);
-                caches.push(cache);
+                });
             }
             let states = self.model.prefill(&ids, &bounds, &mut caches.iter_mut().collect::<Vec<_>>())?;
             read.push(Read { prompts: now, states, caches });
         }
         self.last = match (which.last(), places.last(), next) {
             (Some(&last), Some(&(pass, place)), Some(next)) if shared(&prompts[last], &prompts[next]) >= SHARED => {
-                Some((prompts[last].clone(), read[pass].caches[place].clone()))
+                let cache = &read[pass].caches[place];
+                Some((prompts[last].clone(), cache.first(cache.len(), 0)))
             }
             _ => None,
         };
@@ -133,7 +140,7 @@ mod tests {
         let prompts = prompts();
         let order = order(&prompts);
         assert_eq!(order, [0, 2, 4, 6, 1, 3, 5, 7], "those with one text are together");
-        let mut reader = Reader::new(&model);
+        let mut reader = Reader::new(&model, 0);
         // The first one whole; the others of its text, and the first one of the other text; in a third pass the rest of those.
         let tokens = |reader: &Reader, which: &[usize]| -> Vec<(usize, usize)> {
             reader.starts(&prompts, which).iter().map(|s| (s.pass, s.tokens)).collect()
@@ -149,7 +156,7 @@ mod tests {
         for read in read.iter().chain(&rest) {
             for (i, &prompt) in read.prompts.iter().enumerate() {
                 assert_eq!(read.caches[i].len(), prompts[prompt].len());
-                let alone = Reader::new(&model).read(&prompts, &[prompt], None).unwrap().remove(0);
+                let alone = Reader::new(&model, 0).read(&prompts, &[prompt], None).unwrap().remove(0);
                 let c = read.states.dims2().unwrap().1;
                 let own = &read.states.values::<f32>().unwrap()[i * c..][..c];
                 assert_eq!(own, alone.states.values::<f32>().unwrap(), "prompt {prompt}");

@@ -28,7 +28,7 @@ impl Bloom {
         }
         let mut scores: Vec<Vec<f64>> = answers.iter().map(|all| vec![0.0; all.len()]).collect();
         let mut waiting = VecDeque::from(order(prompts));
-        let mut reader = Reader::new(self);
+        let mut reader = Reader::new(self, 0);
         while !waiting.is_empty() {
             let next = next_prompts(&mut waiting, prompts, batch.max(1));
             if self.device() == &Device::Cpu {

@@ -147,13 +147,13 @@ fn run(arguments: Ecom) -> anyhow::Result<u8> {
         rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("cannot start the threads")?;
     }
     match arguments.command {
-        Command::Train(args) => train::run(*args),
-        Command::Generate(args) => generate::run(&args).map(|()| 0),
-        Command::Eval(args) => eval::run(&args).map(|()| 0),
+        Command::Train(args) => on_a_worker(|| train::run(*args)),
+        Command::Generate(args) => on_a_worker(|| generate::run(&args).map(|()| 0)),
+        Command::Eval(args) => on_a_worker(|| eval::run(&args).map(|()| 0)),
         Command::Data(args) => dataset::run(&args),
         Command::Tokenizer(args) => tokenizer::run(args).map(|()| 0),
         Command::Plan(args) => plan::run(&args).map(|()| 0),
-        Command::Quantize(args) => quantize::run(&args).map(|()| 0),
+        Command::Quantize(args) => on_a_worker(|| quantize::run(&args).map(|()| 0)),
         Command::Inspect(args) => inspect::run(&args).map(|()| 0),
         Command::Doctor(args) => doctor::run(&args),
         Command::Completions { shell } => {
@@ -163,6 +163,12 @@ fn run(arguments: Ecom) -> anyhow::Result<u8> {
             Ok(0)
         }
     }
+}
+
+/// Runs what computes with a model on one of the threads that share the work. Any other thread sleeps through each operation, of which a
+/// token has hundreds, and is woken after it.
+fn on_a_worker(run: impl FnOnce() -> anyhow::Result<u8> + Send) -> anyhow::Result<u8> {
+    rayon::scope(|_| run())
 }
 
 #[cfg(test)]

@@ -1,37 +1,52 @@
+use bytemuck::Zeroable;
+use bytemuck::allocation::zeroed_vec;
+use half::bf16;
 use tensor::{DType, Device, Gpu, Tensor};
 
-use super::tile::Rows;
+use super::tile::{Kept, Rows};
 use super::{OP, Sizes, cuda, documents, floats};
 use crate::Result;
 use crate::error::{expect, float, of};
 use crate::{Error, attention};
 
-/// The keys and values of one sequence's tokens in every layer, on the device and in the dtype of what is added first. A clone
-/// is a copy (on a GPU, one that is made when either is added to).
-#[derive(Clone, Debug)]
+/// The keys and values of one sequence's tokens in every layer, where what is added first is: in main memory f32 or bf16, on a GPU in
+/// its dtype. A clone is a copy (on a GPU, one that is made when either is added to).
+#[derive(Debug)]
 pub struct KvCache {
     layers: Vec<Layer>,
     heads: usize,
     head_dim: usize,
+    /// In main memory.
+    dtype: DType,
     /// On a GPU, the heads' slopes, so that no token brings them along.
     slopes: Option<Tensor>,
 }
 
 /// Keys and values [h, capacity, d], of which the first `count` of each head are filled; or, on a GPU, both together,
 /// [capacity, h, 2, d].
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct Layer {
-    keys: Vec<f32>,
-    values: Vec<f32>,
+    keys: Numbers,
+    values: Numbers,
     gpu: Option<Tensor>,
     count: usize,
     capacity: usize,
 }
 
+/// Numbers in main memory.
+#[derive(Clone, Debug)]
+enum Numbers {
+    F32(Vec<f32>),
+    Bf16(Vec<bf16>),
+}
+
 impl KvCache {
-    /// A cache of no tokens for a model of `layers` layers and `heads` heads of `head_dim` elements.
-    pub fn new(layers: usize, heads: usize, head_dim: usize) -> Self {
-        Self { layers: vec![Layer::default(); layers], heads, head_dim, slopes: None }
+    /// A cache of no tokens for a model of `layers` layers and `heads` heads of `head_dim` elements, which in main memory keeps them as
+    /// bf16 if that is `dtype`, else as f32.
+    pub fn new(layers: usize, heads: usize, head_dim: usize, dtype: DType) -> Self {
+        let none = if dtype == DType::BF16 { Numbers::Bf16(vec![]) } else { Numbers::F32(vec![]) };
+        let layer = Layer { keys: none.clone(), values: none, gpu: None, count: 0, capacity: 0 };
+        Self { layers: vec![layer; layers], heads, head_dim, dtype, slopes: None }
     }
 
     /// The number of tokens that every layer holds.
@@ -59,6 +74,21 @@ impl KvCache {
         self.layers.iter_mut().for_each(|layer| layer.count = layer.count.min(tokens));
     }
 
+    /// A copy of the first tokens, with room for `capacity` (on a GPU, for as many as there was).
+    #[must_use]
+    pub fn first(&self, tokens: usize, capacity: usize) -> Self {
+        let mut first = Self { slopes: self.slopes.clone(), ..Self::new(0, self.heads, self.head_dim, self.dtype) };
+        for layer in &self.layers {
+            let count = layer.count.min(tokens);
+            first.layers.push(if layer.gpu.is_some() {
+                Layer { count, ..layer.clone() }
+            } else {
+                layer.resized(count, capacity.max(count), self.heads, self.head_dim)
+            });
+        }
+        first
+    }
+
     /// What the launches of a decoding step hold on to: where a GPU's memory is, how much it can hold, and how many tokens are in it. As
     /// long as none is anything else, the step can be launched again.
     ///
@@ -76,14 +106,12 @@ impl KvCache {
     }
 
     /// A head's keys and values.
-    pub(super) fn rows(&self, layer: usize, head: usize) -> [Rows<'_>; 2] {
-        let layer = &self.layers[layer];
-        let from = head * layer.capacity * self.head_dim;
-        [&layer.keys, &layer.values].map(|all| Rows {
-            values: &all[from..],
-            stride: self.head_dim,
-            count: layer.count,
-            size: self.head_dim,
+    pub(super) fn rows(&self, layer: usize, head: usize) -> [Kept<'_>; 2] {
+        let (layer, size) = (&self.layers[layer], self.head_dim);
+        let (from, count) = (head * layer.capacity * size, layer.count);
+        [&layer.keys, &layer.values].map(|all| match all {
+            Numbers::F32(all) => Kept::F32(Rows { values: &all[from..], stride: size, count, size }),
+            Numbers::Bf16(all) => Kept::Bf16(Rows { values: &all[from..], stride: size, count, size }),
         })
     }
 
@@ -152,9 +180,15 @@ impl KvCache {
         if found.capacity > 0 {
             let (device, dtype) = found.gpu.as_ref().map_or((&Device::Cpu, DType::F32), |x| (x.device(), x.dtype()));
             expect(OP, "the cache's device", device, qkv.device())?;
-            expect(OP, "the cache's dtype", dtype, qkv.dtype())?;
+            expect(OP, "the dtype of what the cache was given", dtype, qkv.dtype())?;
         }
         Ok(())
+    }
+}
+
+impl Clone for KvCache {
+    fn clone(&self) -> Self {
+        self.first(usize::MAX, self.layers.iter().map(|layer| layer.capacity).max().unwrap_or(0))
     }
 }
 
@@ -166,16 +200,38 @@ impl Layer {
     }
 
     fn reserve(&mut self, more: usize, heads: usize, head_dim: usize) {
-        let Some(capacity) = self.grown(more) else { return };
-        for all in [&mut self.keys, &mut self.values] {
-            let mut grown = vec![0.0; heads * capacity * head_dim];
-            for head in 0..heads {
-                let filled = &all[head * self.capacity * head_dim..][..self.count * head_dim];
-                grown[head * capacity * head_dim..][..filled.len()].copy_from_slice(filled);
-            }
-            *all = grown;
+        if let Some(capacity) = self.grown(more) {
+            *self = self.resized(self.count, capacity, heads, head_dim);
         }
-        self.capacity = capacity;
+    }
+
+    /// A copy of the first tokens in main memory, with room for `capacity`.
+    fn resized(&self, count: usize, capacity: usize, heads: usize, head_dim: usize) -> Self {
+        let [had, first, has] = [self.capacity, count, capacity].map(|tokens| tokens * head_dim);
+        let copy = |all: &Numbers| match all {
+            Numbers::F32(all) => Numbers::F32(resized(all, heads, [had, first, has])),
+            Numbers::Bf16(all) => Numbers::Bf16(resized(all, heads, [had, first, has])),
+        };
+        Self { keys: copy(&self.keys), values: copy(&self.values), gpu: None, count, capacity }
+    }
+}
+
+/// The `first` numbers of each head, of which there were `had` and will be `has`.
+fn resized<T: Copy + Zeroable>(all: &[T], heads: usize, [had, first, has]: [usize; 3]) -> Vec<T> {
+    // Zeroed by the system, if at all, when it is first used.
+    let mut resized = zeroed_vec(heads * has);
+    for head in 0..heads {
+        resized[head * has..][..first].copy_from_slice(&all[head * had..][..first]);
+    }
+    resized
+}
+
+impl Numbers {
+    fn write(&mut self, at: usize, row: &[f32]) {
+        match self {
+            Self::F32(all) => all[at..][..row.len()].copy_from_slice(row),
+            Self::Bf16(all) => all[at..].iter_mut().zip(row).for_each(|(to, &x)| *to = bf16::from_f32(x)),
+        }
     }
 }
 
@@ -236,8 +292,8 @@ pub fn append(
         for head in 0..heads {
             for (i, row) in rows.clone().enumerate() {
                 let to = (head * layer.capacity + layer.count + i) * d;
-                layer.keys[to..][..d].copy_from_slice(&values[sizes.at(row, head, 1)..][..d]);
-                layer.values[to..][..d].copy_from_slice(&values[sizes.at(row, head, 2)..][..d]);
+                layer.keys.write(to, &values[sizes.at(row, head, 1)..][..d]);
+                layer.values.write(to, &values[sizes.at(row, head, 2)..][..d]);
             }
         }
         layer.count += rows.len();

@@ -1,7 +1,8 @@
 #![allow(clippy::inline_always)] // a requirement of `simd::Work`
 
 use super::forward::scale;
-use super::tile::{LANES, Rows};
+use super::tile::{Kept, LANES, Rows};
+use crate::linear::Widen;
 use crate::simd::{self, Work, fma};
 
 /// One head's attention of the last token over all keys and values, its own included.
@@ -9,8 +10,8 @@ pub struct Token<'a> {
     /// `[d]`
     pub out: &'a mut [f32],
     pub query: &'a [f32],
-    pub keys: Rows<'a>,
-    pub values: Rows<'a>,
+    pub keys: Kept<'a>,
+    pub values: Kept<'a>,
     pub slope: f32,
 }
 
@@ -19,14 +20,25 @@ impl Work for Token<'_> {
 
     #[inline(always)]
     fn call<const FMA: bool>(self) {
+        match (self.keys, self.values) {
+            (Kept::F32(keys), Kept::F32(values)) => self.attend::<FMA, _>(keys, values),
+            (Kept::Bf16(keys), Kept::Bf16(values)) => self.attend::<FMA, _>(keys, values),
+            _ => {} // a layer keeps both alike
+        }
+    }
+}
+
+impl Token<'_> {
+    #[inline(always)]
+    fn attend<const FMA: bool, T: Widen>(self, keys: Rows<T>, values: Rows<T>) {
         let scale = scale(self.query.len());
-        let count = self.keys.count;
+        let count = keys.count;
         let mut weights = vec![0.0; count];
         let mut max = f32::NEG_INFINITY;
         for (j, weight) in weights.iter_mut().enumerate() {
-            let Some(key) = self.keys.row(j) else { continue };
+            let Some(key) = keys.row(j) else { continue };
             let bias = -(self.slope * (count - 1 - j) as f32);
-            *weight = fma::<FMA>(dot::<FMA>(self.query, key), scale, bias);
+            *weight = fma::<FMA>(dot::<FMA, T>(self.query, key), scale, bias);
             max = if *weight > max { *weight } else { max };
         }
         for weight in &mut weights {
@@ -35,9 +47,9 @@ impl Work for Token<'_> {
         let sum: f32 = weights.iter().sum();
         self.out.fill(0.0);
         for (j, weight) in weights.iter().enumerate() {
-            let Some(value) = self.values.row(j) else { continue };
+            let Some(value) = values.row(j) else { continue };
             for (out, value) in self.out.iter_mut().zip(value) {
-                *out = fma::<FMA>(*weight, *value, *out);
+                *out = fma::<FMA>(*weight, value.widen(), *out);
             }
         }
         for out in self.out {
@@ -48,16 +60,16 @@ impl Work for Token<'_> {
 
 /// Σ x · y: element i goes to lane i mod 16, and the lanes are added pairwise.
 #[inline(always)]
-fn dot<const FMA: bool>(x: &[f32], y: &[f32]) -> f32 {
+fn dot<const FMA: bool, T: Widen>(x: &[f32], y: &[T]) -> f32 {
     let mut lanes = [0.0; LANES];
     let ((x, x_rest), (y, y_rest)) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>());
     for (x, y) in x.iter().zip(y) {
         for l in 0..LANES {
-            lanes[l] = fma::<FMA>(x[l], y[l], lanes[l]);
+            lanes[l] = fma::<FMA>(x[l], y[l].widen(), lanes[l]);
         }
     }
     for (lane, (x, y)) in lanes.iter_mut().zip(x_rest.iter().zip(y_rest)) {
-        *lane = fma::<FMA>(*x, *y, *lane);
+        *lane = fma::<FMA>(*x, y.widen(), *lane);
     }
     let mut width = LANES / 2;
     while width > 0 {

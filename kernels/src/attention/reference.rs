@@ -13,9 +13,22 @@ use crate::spec::{Arith, EXACT, exact_in, max_error, naive, numbers, random, ten
 pub struct Setting {
     pub device: Device,
     pub dtype: DType,
+    /// How caches keep keys and values in main memory.
+    pub kept: DType,
 }
 
-pub const CPU: Setting = Setting { device: Device::Cpu, dtype: DType::F32 };
+pub const CPU: Setting = Setting { device: Device::Cpu, dtype: DType::F32, kept: DType::F32 };
+
+impl Setting {
+    pub fn gpu(device: &Device, dtype: DType) -> Self {
+        Self { device: device.clone(), dtype, kept: dtype }
+    }
+
+    /// A cache for a document of a pack.
+    pub fn cache(&self, layers: usize, pack: &Pack) -> KvCache {
+        KvCache::new(layers, pack.heads, pack.d, self.kept)
+    }
+}
 
 /// The roundings of a run, and where its sums begin, in sixths.
 #[derive(Clone, Copy)]
@@ -64,7 +77,7 @@ impl Pack {
 
     /// The same with numbers that are exact as they are stored.
     pub fn stored(&self, on: &Setting) -> Self {
-        Self { qkv: exact_in(on.dtype, &self.qkv), dout: exact_in(on.dtype, &self.dout), ..self.clone() }
+        Self { qkv: exact_in(on.kept, &self.qkv), dout: exact_in(on.dtype, &self.dout), ..self.clone() }
     }
 
     pub fn t(&self) -> usize {
@@ -133,10 +146,10 @@ impl Pack {
     }
 
     /// The rows as branches of the caches, which they leave alone: each document twice, side by side.
-    pub fn branches(&self, caches: &[KvCache], layer: usize) -> [Tensor; 2] {
+    pub fn branches(&self, on: &Setting, caches: &[KvCache], layer: usize) -> [Tensor; 2] {
         let twice = Self::of(&[self.clone(), self.clone()]);
         let caches: Vec<&KvCache> = caches.iter().chain(caches).collect();
-        let both = branch(&twice.qkv(&CPU), &twice.bounds(), &caches, layer).unwrap();
+        let both = branch(&twice.qkv(on), &twice.bounds(), &caches, layer).unwrap();
         let (once, again) = both.values::<f32>().unwrap().split_at(self.t() * self.c());
         [once, again].map(|half| Tensor::new(&[self.t(), self.c()], half.to_vec()).unwrap())
     }

@@ -98,7 +98,7 @@ fn the_weights_of_a_row_sum_to_one(pack: &Pack, on: &Setting) {
 fn a_prompt_in_parts_is_the_prompt_at_once(pack: &Pack, on: &Setting, cut: f64) {
     let whole = bits(&pack.forward(on)[0]);
     let n = pack.lengths.len();
-    let mut caches = vec![KvCache::new(2, pack.heads, pack.d); n];
+    let mut caches = vec![on.cache(2, pack); n];
     let mut parts = vec![vec![]; n];
     for second in [false, true] {
         let new: Vec<Pack> = (0..n)
@@ -108,7 +108,7 @@ fn a_prompt_in_parts_is_the_prompt_at_once(pack: &Pack, on: &Setting, cut: f64) 
             })
             .collect();
         let new = Pack::of(&new);
-        let branches = (on.device == Device::Cpu).then(|| new.branches(&caches, 1));
+        let branches = (on.device == Device::Cpu).then(|| new.branches(on, &caches, 1));
         new.append(on, &mut caches, 1);
         let out = bits(&new.extend(on, &caches, 1));
         if let Some([once, again]) = branches {
@@ -124,7 +124,7 @@ fn a_prompt_in_parts_is_the_prompt_at_once(pack: &Pack, on: &Setting, cut: f64) 
 
 fn decode_is_the_last_row_of_forward(pack: &Pack, on: &Setting) {
     let (c, n) = (pack.c(), pack.lengths.len());
-    let mut caches = vec![KvCache::new(1, pack.heads, pack.d); n];
+    let mut caches = vec![on.cache(1, pack); n];
     // The prompts without their last tokens, then those one by one.
     let prompts: Vec<Pack> = (0..n).map(|i| pack.part(i, 0..pack.lengths[i] - 1)).collect();
     Pack::of(&prompts).append(on, &mut caches, 0);
@@ -167,7 +167,7 @@ fn laws_and_bits(
     (poison, token, cut): (f64, usize, f64),
     which: prop::sample::Index,
 ) {
-    let all: Vec<Setting> = gpus.iter().map(|device| Setting { device: device.clone(), dtype }).collect();
+    let all: Vec<Setting> = gpus.iter().map(|device| Setting::gpu(device, dtype)).collect();
     if all.is_empty() {
         return;
     }
@@ -225,7 +225,9 @@ proptest! {
 
     #[test]
     fn the_cpu_keeps_the_laws(pack in packs(), poison in poisons(), token in any::<prop::sample::Index>(), cut in 0.0f64..1.0) {
-        all_laws(&pack, &CPU, poison, token.index(pack.t()), cut);
+        for kept in [DType::F32, DType::BF16] {
+            all_laws(&pack, &Setting { kept, ..CPU }, poison, token.index(pack.t()), cut);
+        }
     }
 
     #[test]
@@ -300,7 +302,7 @@ fn gpus_take_hundreds_of_tokens() {
             .into_iter()
             .enumerate(),
     ) {
-        let on = Setting { device: device.clone(), dtype };
+        let on = Setting::gpu(device, dtype);
         let pack = Pack::new(vec![[257, 256, 197, 260, 513][i], 3], 1, d, [1.0, 0.0], 17).stored(&on);
         forward_is_as_good_as_a_naive_one(&pack, &on);
         backward_is_as_good_as_a_naive_one(&pack, &on);
@@ -313,7 +315,7 @@ fn hopper_gpus_take_hundreds_of_tokens() {
     for (device, (d, lengths)) in
         hoppers().iter().cycle().zip([(64, [257, 3]), (128, [256, 1]), (64, [130, 385]), (128, [513, 127])])
     {
-        let on = Setting { device: device.clone(), dtype: DType::BF16 };
+        let on = Setting::gpu(device, DType::BF16);
         let pack = Pack::new(lengths.to_vec(), 1, d, [1.0, 0.0], 17).stored(&on);
         forward_is_as_good_as_a_naive_one(&pack, &on);
         backward_is_as_good_as_a_naive_one(&pack, &on);
@@ -324,15 +326,15 @@ fn hopper_gpus_take_hundreds_of_tokens() {
 #[test]
 fn gpus_decode_many_sequences_and_many_tokens() {
     for (i, device) in gpus().iter().enumerate() {
-        let on = Setting { device: device.clone(), dtype: [DType::F32, DType::BF16][i % 2] };
+        let on = Setting::gpu(device, [DType::F32, DType::BF16][i % 2]);
         let pack = Pack::new(vec![1; 131], 2, 8, [1.0, 0.0], 5).stored(&on);
-        let mut caches = vec![KvCache::new(1, 2, 8); 131];
+        let mut caches = vec![KvCache::new(1, 2, 8, DType::F32); 131];
         pack.append(&on, &mut caches, 0);
         // A softmax of one weight.
         let values: Vec<f32> = f32s(&pack.qkv).chunks_exact(8).skip(2).step_by(3).flatten().copied().collect();
         assert_eq!(numbers(&pack.decode(&on, &caches, 0)), values);
         let pack = Pack::new(vec![40], 2, 8, [1.0, 0.0], 6).stored(&on);
-        let (mut one, mut all) = ([KvCache::new(1, 2, 8)], [KvCache::new(1, 2, 8)]);
+        let (mut one, mut all) = ([KvCache::new(1, 2, 8, DType::F32)], [KvCache::new(1, 2, 8, DType::F32)]);
         (0..40).for_each(|row| pack.part(0, row..row + 1).append(&on, &mut one, 0));
         pack.append(&on, &mut all, 0);
         let last = pack.part(0, 39..40);
@@ -343,15 +345,15 @@ fn gpus_decode_many_sequences_and_many_tokens() {
 #[test]
 fn a_clone_of_a_cache_is_a_copy() {
     for device in devices() {
-        let on = Setting { device: device.clone(), dtype: DType::F32 };
+        let on = Setting::gpu(device, DType::F32);
         let pack = Pack::new(vec![6, 6], 2, 8, [1.0, 0.0], 7);
-        let mut caches = [0, 1].map(|_| KvCache::new(1, 2, 8));
+        let mut caches = [0, 1].map(|_| KvCache::new(1, 2, 8, DType::F32));
         pack.part(0, 0..5).append(&on, &mut caches[..1], 0);
         caches[1] = caches[0].clone();
         let last = [0, 1].map(|i| pack.part(i, 5..6));
         Pack::of(&last).append(&on, &mut caches, 0);
         for (last, cache) in last.iter().zip(&caches) {
-            let mut apart = [KvCache::new(1, 2, 8)];
+            let mut apart = [KvCache::new(1, 2, 8, DType::F32)];
             Pack::of(&[pack.part(0, 0..5)]).append(&on, &mut apart, 0);
             last.append(&on, &mut apart, 0);
             let got = last.decode(&on, std::slice::from_ref(cache), 0);
@@ -379,7 +381,7 @@ fn the_reference_gradient_is_the_slope_of_the_reference() {
 #[test]
 fn hugging_face_adds_the_bias_of_the_key_alone() {
     for (dtype, d) in [(DType::F32, 8), (DType::BF16, 64)] {
-        let pack = Pack::new(vec![19], 3, d, [1.0, 0.0], 23).stored(&Setting { dtype, ..CPU });
+        let pack = Pack::new(vec![19], 3, d, [1.0, 0.0], 23).stored(&Setting { dtype, kept: dtype, ..CPU });
         let [exact, ..] = pack.exact();
         let mut out = vec![0.0; exact.len()];
         for (h, slope) in slopes(3).into_iter().enumerate() {
@@ -397,7 +399,7 @@ fn hugging_face_adds_the_bias_of_the_key_alone() {
         }
         assert!(max_error(&exact, &out) < 1e-6);
         for device in devices().filter(|&device| dtype == DType::F32 || device != &Device::Cpu) {
-            let on = Setting { device: device.clone(), dtype };
+            let on = Setting::gpu(device, dtype);
             let naive = pack.naive(&on, &pack.exact());
             assert_close("out", &numbers(&pack.forward(&on)[0]), &out, &naive[0]);
         }
@@ -445,7 +447,7 @@ fn wrong_arguments_are_errors() {
         assert!(backward(&out, &qkv, &out, &stats, &[0, 2, 4], 2).is_ok());
         assert!(backward(&qkv, &qkv, &out, &stats, &[0, 4], 2).is_err());
         assert!(backward(&out, &qkv, &out, &out, &[0, 4], 2).is_err());
-        let mut cache = KvCache::new(1, 2, 4);
+        let mut cache = KvCache::new(1, 2, 4, DType::BF16);
         assert!(cache.is_empty());
         assert!(extend(&qkv, &[0, 4], &[&cache], 0).is_err());
         assert!(decode(&zeros(&[1, 24]), &[&cache], 0, None).is_err());
@@ -470,7 +472,7 @@ fn what_a_gpu_cannot_take_is_an_error() {
         let near = out.to_device(&Device::Cpu).unwrap();
         assert!(backward(&near, &qkv, &out, &stats, &[0, 4], 2).unwrap_err().to_string().contains("wanted cuda:"));
         assert!(backward(&zeros(DType::F32, &[4, 8]), &qkv, &out, &stats, &[0, 4], 2).is_err());
-        let mut cache = KvCache::new(1, 2, 4);
+        let mut cache = KvCache::new(1, 2, 4, DType::F32);
         append(&qkv, &[0, 4], &mut [&mut cache], 0, None).unwrap();
         assert!(append(&zeros(DType::F32, &[4, 24]), &[0, 4], &mut [&mut cache], 0, None).is_err());
         assert!(append(&Tensor::zeros(&[4, 24], DType::F32).unwrap(), &[0, 4], &mut [&mut cache], 0, None).is_err());

@@ -3,6 +3,9 @@
 
 #![allow(clippy::inline_always)] // a requirement of `simd::Work`
 
+use half::bf16;
+
+use crate::linear::Widen;
 use crate::simd::fma;
 
 /// Queries side by side: two AVX2 registers.
@@ -17,20 +20,22 @@ pub type Tile = [Lane; ROWS];
 
 /// `count` rows of `size` elements, `stride` apart.
 #[derive(Clone, Copy)]
-pub struct Rows<'a> {
-    pub values: &'a [f32],
+pub struct Rows<'a, T = f32> {
+    pub values: &'a [T],
     pub stride: usize,
     pub count: usize,
     pub size: usize,
 }
 
-impl<'a> Rows<'a> {
+impl<'a, T> Rows<'a, T> {
     /// Row `i`, if there is one.
     #[inline(always)]
-    pub fn row(&self, i: usize) -> Option<&'a [f32]> {
+    pub fn row(&self, i: usize) -> Option<&'a [T]> {
         (i < self.count).then(|| &self.values[i * self.stride..][..self.size])
     }
+}
 
+impl Rows<'_> {
     /// Rows `first..first + 16` across lanes: `lanes[p][l]` is element p of row `first + l`, or 0 past the end.
     #[inline(always)]
     pub fn across(&self, first: usize, lanes: &mut [Lane]) {
@@ -86,43 +91,78 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// Rows, and the rows that follow them elsewhere.
+/// Rows as a cache keeps them.
+#[derive(Clone, Copy)]
+pub enum Kept<'a> {
+    F32(Rows<'a>),
+    Bf16(Rows<'a, bf16>),
+}
+
+/// Rows of a cache, and the rows that follow them elsewhere, which are taken as the cache would keep them.
 #[derive(Clone, Copy)]
 pub struct Joined<'a> {
-    pub before: Rows<'a>,
+    pub before: Kept<'a>,
     pub after: Rows<'a>,
 }
 
 impl<'a> From<Rows<'a>> for Joined<'a> {
     fn from(after: Rows<'a>) -> Self {
-        Self { before: Rows { values: &[], count: 0, ..after }, after }
+        Self { before: Kept::F32(Rows { values: &[], count: 0, ..after }), after }
+    }
+}
+
+impl<'a> From<Kept<'a>> for Joined<'a> {
+    fn from(before: Kept<'a>) -> Self {
+        let (stride, size) = match before {
+            Kept::F32(rows) => (rows.stride, rows.size),
+            Kept::Bf16(rows) => (rows.stride, rows.size),
+        };
+        Self { before, after: Rows { values: &[], stride, count: 0, size } }
     }
 }
 
 impl<'a> Joined<'a> {
-    pub const fn count(&self) -> usize {
-        self.before.count + self.after.count
+    const fn border(&self) -> usize {
+        match self.before {
+            Kept::F32(rows) => rows.count,
+            Kept::Bf16(rows) => rows.count,
+        }
     }
 
-    /// Rows among which are the `count` rows from `first` on, and the place of the first. If they are of both parts, they are copied.
+    pub const fn count(&self) -> usize {
+        self.border() + self.after.count
+    }
+
+    /// Rows among which are the `count` rows from `first` on, and the place of the first. They are copied if they are of both parts, or
+    /// bf16.
     #[inline(always)]
     pub fn tile<'t>(&self, first: usize, count: usize, copied: &'t mut Vec<f32>) -> (Rows<'t>, usize)
     where
         'a: 't,
     {
-        let border = self.before.count;
-        if first >= border {
-            return (self.after, first - border);
+        let (border, size) = (self.border(), self.after.size);
+        if let Kept::F32(before) = self.before {
+            if first >= border {
+                return (self.after, first - border);
+            }
+            if first + count <= border {
+                return (before, first);
+            }
         }
-        if first + count <= border {
-            return (self.before, first);
+        copied.resize(count * size, 0.0);
+        for (i, to) in (first..).zip(copied.chunks_exact_mut(size)) {
+            match self.before {
+                Kept::F32(before) if i < border => to.copy_from_slice(before.row(i).unwrap_or(&[])),
+                Kept::F32(_) => to.copy_from_slice(self.after.row(i - border).unwrap_or(&[])),
+                Kept::Bf16(before) if i < border => {
+                    to.iter_mut().zip(before.row(i).unwrap_or(&[])).for_each(|(to, x)| *to = x.widen());
+                }
+                Kept::Bf16(_) => {
+                    let row = self.after.row(i - border).unwrap_or(&[]);
+                    to.iter_mut().zip(row).for_each(|(to, &x)| *to = bf16::from_f32(x).widen());
+                }
+            }
         }
-        copied.clear();
-        for i in first..first + count {
-            let row = if i < border { self.before.row(i) } else { self.after.row(i - border) };
-            copied.extend_from_slice(row.unwrap_or(&[]));
-        }
-        let size = self.after.size;
         (Rows { values: copied, stride: size, count, size }, 0)
     }
 }

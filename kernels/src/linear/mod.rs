@@ -28,6 +28,7 @@ use crate::error::{expect, float, of};
 use crate::{Error, Result};
 use gemm::{Matrix, Start, Values, gemm, gemm_then};
 use output::Output;
+pub(crate) use pack::Widen;
 pub use quantized::{dequantize, first_bad_scale, quantize};
 
 const OP: &str = "linear";

@@ -91,7 +91,7 @@ pub(super) fn pack<const W: usize>(
 }
 
 /// A number format of a weight, as f32.
-pub(super) trait Widen: std::marker::Copy {
+pub(crate) trait Widen: std::marker::Copy {
     fn widen(self) -> f32;
 
     /// # Safety
