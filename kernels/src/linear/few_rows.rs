@@ -253,9 +253,7 @@ mod wide {
     ) {
         let mut sums = [[[_mm256_setzero_ps(); 2]; N]; M];
         for step in 0..steps {
-            if N > 1 {
-                ask::<T, N>(w[0], step);
-            }
+            ask::<T, N>(w[0], step);
             for half in 0..2 {
                 let mut ws = [_mm256_setzero_ps(); N];
                 for (to, w) in ws.iter_mut().zip(w) {

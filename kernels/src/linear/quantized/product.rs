@@ -276,8 +276,8 @@ impl<const FOUR: bool, const M: usize> Work for Dots<'_, FOUR, M> {
 #[cfg(target_arch = "x86_64")]
 mod wide {
     use std::arch::x86_64::{
-        __m128i, __m256i, __m512i, _mm_loadu_si128, _mm256_abs_epi8, _mm256_add_epi32, _mm256_and_si256,
-        _mm256_cvtepi32_ps, _mm256_cvtph_ps, _mm256_fmadd_ps, _mm256_loadu_si256, _mm256_madd_epi16,
+        __m128i, __m256i, __m512i, _MM_HINT_T0, _mm_loadu_si128, _mm_prefetch, _mm256_abs_epi8, _mm256_add_epi32,
+        _mm256_and_si256, _mm256_cvtepi32_ps, _mm256_cvtph_ps, _mm256_fmadd_ps, _mm256_loadu_si256, _mm256_madd_epi16,
         _mm256_maddubs_epi16, _mm256_mul_ps, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps,
         _mm256_setzero_ps, _mm256_sign_epi8, _mm256_srli_epi16, _mm256_xor_si256, _mm512_add_epi32, _mm512_and_si512,
         _mm512_cvtepi32_ps, _mm512_cvtph_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_loadu_si512, _mm512_mul_ps,
@@ -352,12 +352,19 @@ mod wide {
         }
     }
 
-    /// The products with AVX2, eight rows of a tile at a time.
+    /// How far ahead of the tile at hand the next ones are asked for.
+    const AHEAD: usize = 2 << 10;
+
+    /// The products with AVX2, eight rows of a tile at a time. Machines that have no more than that do not read ahead far enough.
     #[target_feature(enable = "avx2,f16c,fma")]
     pub fn avx2<const FOUR: bool, const M: usize>(dots: &mut Dots<'_, FOUR, M>) {
         let (low, top, ones) = (_mm256_set1_epi8(15), _mm256_set1_epi8(i8::MIN), _mm256_set1_epi16(1));
         let mut sums = [[_mm256_setzero_ps(); M]; 2];
         for (tile, x, x_scales, offsets) in dots.blocks() {
+            for line in (0..tile.len()).step_by(64) {
+                // SAFETY: this reads nothing, and may be asked of any address.
+                unsafe { _mm_prefetch::<_MM_HINT_T0>(tile.as_ptr().cast::<i8>().wrapping_add(AHEAD + line)) };
+            }
             let (scales, codes) = tile.split_at(SCALES);
             let codes = codes.as_chunks::<32>().0;
             for (half, (scales, sums)) in scales.as_chunks::<ROWS>().0.iter().zip(&mut sums).enumerate() {
