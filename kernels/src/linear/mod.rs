@@ -28,7 +28,7 @@ use crate::error::{expect, float, of};
 use crate::{Error, Result};
 use gemm::{Matrix, Start, Values, gemm, gemm_then};
 use output::Output;
-pub use quantized::{dequantize, first_bad_scale, quantize};
+pub use quantized::{dequantize, first_bad_scale, gram, quantize, quantize_for};
 
 const OP: &str = "linear";
 
