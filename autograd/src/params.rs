@@ -35,6 +35,11 @@ impl Params {
         &self.0[id.0].value
     }
 
+    /// The value of a parameter, to change.
+    pub fn value_mut(&mut self, id: ParamId) -> &mut Tensor {
+        &mut self.0[id.0].value
+    }
+
     /// All parameters, in the order they were added.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &Param> {
         self.0.iter()

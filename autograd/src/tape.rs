@@ -99,6 +99,16 @@ impl<'p> Tape<'p> {
         Var { node: self.nodes - 1, value }
     }
 
+    /// What the weights of the linear layers that were recorded were given: `[t, k]`.
+    pub fn linear_inputs(&self) -> impl Iterator<Item = (ParamId, &Tensor)> {
+        self.ops.iter().flatten().filter_map(|op| match op {
+            Op::Linear { x, layer, .. } | Op::LinearGelu { x, layer, .. } | Op::LinearResidual { x, layer, .. } => {
+                Some((layer.weight, &x.value))
+            }
+            _ => None,
+        })
+    }
+
     fn record(&mut self, op: impl FnOnce() -> Op) {
         if let Some(ops) = &mut self.ops {
             ops.push(op());

@@ -1,14 +1,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use autograd::{Linear, Norm, ParamId, Params};
+use autograd::{Linear, Norm, ParamId, Params, Tape};
 use kernels::linear;
 use kernels::sample::Philox;
 use rayon::prelude::*;
 use tensor::safetensors::{self, Checkpoint};
 use tensor::{DType, Tensor};
 
-use crate::model::{Block, Layout};
+use crate::model::{Attend, Block, Layout};
 use crate::{Bloom, Config, Error, Result};
 
 /// In which format weights are held.
@@ -120,6 +120,35 @@ impl Bloom {
     /// Another format, or weights that are quantised already.
     pub fn quantize(mut self, dtype: DType) -> Result<Self> {
         for p in self.params.iter_mut().filter(|p| p.value.shape().len() == 2) {
+            p.value = linear::quantize(&p.value, dtype)?;
+        }
+        self.config.set_quantized(Some(dtype));
+        Ok(self)
+    }
+
+    /// As [`Bloom::quantize`], with codes chosen for documents like these, in one row of tokens ([`linear::quantize_for`]): block after
+    /// block, each given what the quantised ones before it make of them. The embedding and the head are as they are without.
+    ///
+    /// # Errors
+    /// As [`Bloom::quantize`]; ids at or beyond v, or bounds that do not go with them.
+    pub fn quantize_for(mut self, dtype: DType, ids: &[u32], bounds: &[u32]) -> Result<Self> {
+        let (ids, bounds) = self.check(ids, bounds)?;
+        let mut x = self.embed(&mut Tape::off(&self.params), &ids)?.value().clone();
+        for layer in 0..self.config.layers {
+            let mut tape = Tape::recording(&self.params);
+            let input = tape.input(x.clone());
+            self.block(&mut tape, layer, &input, &mut Attend::Packed(&bounds))?;
+            let given = tape.linear_inputs().map(|(weight, x)| Ok((weight, linear::gram(x)?)));
+            for (weight, gram) in given.collect::<Result<Vec<_>>>()? {
+                let w = self.params.value_mut(weight);
+                *w = linear::quantize_for(w, dtype, &gram)?;
+            }
+            let mut tape = Tape::off(&self.params);
+            let input = tape.input(x);
+            x = self.block(&mut tape, layer, &input, &mut Attend::Packed(&bounds))?.value().clone();
+        }
+        let rest = self.params.iter_mut().filter(|p| p.value.shape().len() == 2 && p.value.dtype() != dtype);
+        for p in rest {
             p.value = linear::quantize(&p.value, dtype)?;
         }
         self.config.set_quantized(Some(dtype));

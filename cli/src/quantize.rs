@@ -31,6 +31,9 @@ pub struct QuantizeArgs {
     /// Bits of a weight: 8, nearly without loss, or 4
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u8).range(4..=8))]
     bits: u8,
+    /// Instruction file (.jsonl) that the weights are fitted to, best of what the model is for; a few hundred rows are enough
+    #[arg(long, value_name = "FILE")]
+    calibrate: Option<PathBuf>,
     /// Instruction file (.jsonl) to measure loss and scores with, before and after; may be given several times
     #[arg(long, value_name = "FILE")]
     verify: Vec<PathBuf>,
@@ -38,7 +41,7 @@ pub struct QuantizeArgs {
     #[arg(long, value_name = "N", requires = "verify")]
     limit: Option<usize>,
     /// Tokens of an instruction at most; longer prompts lose their beginning
-    #[arg(long, value_name = "N", default_value_t = 1024, requires = "verify")]
+    #[arg(long, value_name = "N", default_value_t = 1024)]
     length: usize,
     #[command(flatten)]
     decoding: DecodingArgs,
@@ -46,6 +49,8 @@ pub struct QuantizeArgs {
 
 /// Tokens of a row in which losses are taken.
 const ROW: usize = 2048;
+/// Tokens that weights are fitted to, at most; more change little and take longer.
+const FITTED: usize = 8192;
 
 /// Runs `ecom quantize`.
 pub fn run(args: &QuantizeArgs) -> anyhow::Result<()> {
@@ -58,6 +63,7 @@ pub fn run(args: &QuantizeArgs) -> anyhow::Result<()> {
     if args.output.exists() {
         bail!("{}: it is there already; name another --output", args.output.display());
     }
+    let fitted = args.calibrate.as_deref().map(|path| data::read(path, 0)).transpose()?;
     let files = args.verify.iter().map(|path| File::read(path, args)).collect::<anyhow::Result<Vec<_>>>()?;
     let text = Text::load(&args.model)?;
     let model = Bloom::load(&args.model, Dtype::Stored)?;
@@ -67,7 +73,21 @@ pub fn run(args: &QuantizeArgs) -> anyhow::Result<()> {
     let before = files.iter().map(|f| f.measure(&model, &text, args)).collect::<anyhow::Result<Vec<_>>>()?;
     let bytes = |model: &Bloom| model.params().iter().map(|p| p.value.size() as u64).sum::<u64>();
     let was = bytes(&model);
-    let model = model.quantize(format)?;
+    let model = match fitted {
+        Some(rows) => {
+            let examples = data::encode(&spread(rows), &text, args.length, OverflowChoice::TruncatePrompt)?.examples;
+            let mut left = FITTED;
+            let some = examples.iter().take_while(|e| {
+                let tokens = e.prompt.len() + e.response.len();
+                let fits = tokens <= left;
+                left = left.saturating_sub(tokens);
+                fits
+            });
+            let batch = data::batch(some)?;
+            model.quantize_for(format, &batch.ids, &batch.bounds)?
+        }
+        None => model.quantize(format)?,
+    };
     let folder = Folder::new(&args.output)?;
     model.save(folder.path())?;
     text.save(folder.path())?;
@@ -97,6 +117,12 @@ pub fn run(args: &QuantizeArgs) -> anyhow::Result<()> {
         )?;
     }
     Ok(())
+}
+
+/// Up to a thousand of the rows, from all over the file.
+fn spread<T>(rows: Vec<T>) -> Vec<T> {
+    let step = rows.len().div_ceil(1000).max(1);
+    rows.into_iter().step_by(step).collect()
 }
 
 /// A file to measure with.

@@ -29,7 +29,7 @@ use crate::{Error, Result};
 use gemm::{Matrix, Start, Values, gemm, gemm_then};
 use output::Output;
 pub(crate) use pack::Widen;
-pub use quantized::{dequantize, first_bad_scale, quantize};
+pub use quantized::{dequantize, first_bad_scale, gram, quantize, quantize_for};
 
 const OP: &str = "linear";
 

@@ -7,6 +7,7 @@
 
 #![allow(clippy::inline_always)] // a requirement of `simd::Work`
 
+mod calibrated;
 mod product;
 #[cfg(test)]
 mod spec;
@@ -14,6 +15,8 @@ mod spec;
 use half::f16;
 use rayon::prelude::*;
 use tensor::{DType, TILE, Tensor};
+
+pub use calibrated::{gram, quantize_for};
 
 use super::output::Output;
 use crate::error::{float, of};
@@ -54,6 +57,14 @@ impl Bits {
         }
     }
 
+    /// The least code and the largest, less the zero.
+    const fn range(self) -> [f32; 2] {
+        match self {
+            Self::Eight => [-127.0, 127.0],
+            Self::Four => [-8.0, 7.0],
+        }
+    }
+
     /// Bytes of a tile.
     const fn tile(self) -> usize {
         match self {
@@ -88,15 +99,8 @@ impl Bits {
 pub fn quantize(w: &Tensor, dtype: DType) -> Result<Tensor> {
     let bits = Bits::of(OP, dtype)?;
     let (n, k) = w.dims2().map_err(of(OP))?;
-    float(OP, "dtype of the weight", w)?;
-    let w = w.to_dtype(DType::F32).map_err(of(OP))?;
+    let w = checked(w, bits)?;
     let values = w.values::<f32>().map_err(of(OP))?;
-    // The largest whose scale is still a number of f16, whichever code it gets.
-    let limit = f16::MAX.to_f32() * if bits == Bits::Eight { 127.0 } else { 6.5 };
-    if let Some(bad) = values.par_iter().find_first(|w| w.is_nan() || w.abs() > limit) {
-        let wanted = format!("numbers from -{limit} to {limit}");
-        return Err(Error::Argument { op: OP, what: "weights", wanted, found: bad.to_string() });
-    }
     let blocks = k.div_ceil(BLOCK);
     let mut tiles = vec![0u32; n.div_ceil(ROWS) * blocks * bits.tile() / 4];
     let rows_of_tiles = bytemuck::cast_slice_mut::<u32, u8>(&mut tiles).par_chunks_mut((blocks * bits.tile()).max(1));
@@ -108,16 +112,34 @@ pub fn quantize(w: &Tensor, dtype: DType) -> Result<Tensor> {
                     let from = &values[(i * ROWS + row) * k..][..k][b * BLOCK..];
                     block.iter_mut().zip(from).for_each(|(to, &from)| *to = from);
                 }
-                let (scale, codes) = simd::run(Fit { block: &block, bits });
+                let (scale, codes) = simd::run(Fit { block: &block, weights: &[1.0; BLOCK], bits });
                 tile[2 * row..2 * row + 2].copy_from_slice(&scale.to_le_bytes());
-                for (col, code) in codes.into_iter().enumerate() {
-                    let (at, shift) = bits.place(row, col);
-                    tile[at] |= ((code + bits.zero()) as u8) << shift;
-                }
+                codes.into_iter().enumerate().for_each(|(col, code)| into_tile(tile, bits, row, col, code));
             }
         }
     });
     Tensor::quantized([n, k], dtype, tiles).map_err(of(OP))
+}
+
+/// Weights in f32, none of them beyond what codes can stand for.
+fn checked(w: &Tensor, bits: Bits) -> Result<Tensor> {
+    float(OP, "dtype of the weight", w)?;
+    let w = w.to_dtype(DType::F32).map_err(of(OP))?;
+    // The largest whose scale is still a number of f16, whichever code it gets.
+    let limit = f16::MAX.to_f32() * if bits == Bits::Eight { 127.0 } else { 6.5 };
+    let bad = w.values::<f32>().map_err(of(OP))?.par_iter().find_first(|w| w.is_nan() || w.abs() > limit);
+    if let Some(bad) = bad {
+        let wanted = format!("numbers from -{limit} to {limit}");
+        return Err(Error::Argument { op: OP, what: "weights", wanted, found: bad.to_string() });
+    }
+    Ok(w)
+}
+
+/// Puts a code into a tile of zeros.
+#[inline(always)]
+fn into_tile(tile: &mut [u8], bits: Bits, row: usize, col: usize, code: i32) {
+    let (at, shift) = bits.place(row, col);
+    tile[at] |= ((code + bits.zero()) as u8) << shift;
 }
 
 /// The weights that quantised ones stand for, in f32.
@@ -175,9 +197,10 @@ pub(crate) fn multiply(
 /// Scales tried for a block of 4 bits: the weight of the largest magnitude falls on from -9.5 to -6.5, or on the other side of zero.
 const TRIED: std::ops::RangeInclusive<i32> = -15..=15;
 
-/// Finds the scale and the codes of a block.
+/// Finds the scale and the codes of a block, in which the square of a weight's error counts `weights` times.
 struct Fit<'a> {
     block: &'a [f32; BLOCK],
+    weights: &'a [f32; BLOCK],
     bits: Bits,
 }
 
@@ -188,7 +211,7 @@ impl Work for Fit<'_> {
     fn call<const FMA: bool>(self) -> Self::Output {
         match self.bits {
             Bits::Eight => nearest(self.block),
-            Bits::Four => least_squares(self.block),
+            Bits::Four => least_squares(self.block, self.weights),
         }
     }
 }
@@ -201,9 +224,10 @@ fn nearest(block: &[f32; BLOCK]) -> (f16, [i32; BLOCK]) {
     (scale, codes(block, scale.to_f32(), -127.0, 127.0).map(|code| code as i32))
 }
 
-/// 4 bits with the least sum of squared errors, of the scales tried: for codes that are given, Σ w·code / Σ code² is the best scale.
+/// 4 bits with the least weighted sum of squared errors, of the scales tried: for codes that are given, Σ w·code / Σ code², each term
+/// with its weight, is the best scale.
 #[inline(always)]
-fn least_squares(block: &[f32; BLOCK]) -> (f16, [i32; BLOCK]) {
+fn least_squares(block: &[f32; BLOCK], weights: &[f32; BLOCK]) -> (f16, [i32; BLOCK]) {
     let most = block.iter().fold(0.0f32, |most, &w| if w.abs() > most.abs() { w } else { most });
     let mut best = (f32::INFINITY, f16::ZERO, [0.0; BLOCK]);
     for step in TRIED {
@@ -213,8 +237,9 @@ fn least_squares(block: &[f32; BLOCK]) -> (f16, [i32; BLOCK]) {
             let mut products = [0.0; BLOCK];
             let mut squares = [0.0; BLOCK];
             for i in 0..BLOCK {
-                products[i] = block[i] * rough[i];
-                squares[i] = rough[i] * rough[i];
+                let weighted = weights[i] * rough[i];
+                products[i] = block[i] * weighted;
+                squares[i] = rough[i] * weighted;
             }
             let (with, own) = (sum(products), sum(squares));
             let scale = f16::from_f32(if own > 0.0 { with / own } else { 0.0 });
@@ -222,7 +247,7 @@ fn least_squares(block: &[f32; BLOCK]) -> (f16, [i32; BLOCK]) {
             let mut errors = [0.0; BLOCK];
             for i in 0..BLOCK {
                 let error = block[i] - scale.to_f32() * codes[i];
-                errors[i] = error * error;
+                errors[i] = weights[i] * error * error;
             }
             let error = sum(errors);
             if error < best.0 {
