@@ -238,8 +238,9 @@ mod tests {
                     let [least, most] = bits.range().map(f64::from);
                     let near = (want / scale).round_ties_even().clamp(least, most) * scale;
                     // Where it is halfway between two codes, rounding decides.
-                    far += u32::from((near - back[l]).abs() > 1e-3 * scale && (want - back[l]).abs() > 0.501 * scale);
-                    moved += u32::from((want - w[l]).abs() > 0.5 * scale);
+                    let step = scale.abs();
+                    far += u32::from((near - back[l]).abs() > 1e-3 * step && (want - back[l]).abs() > 0.501 * step);
+                    moved += u32::from((want - w[l]).abs() > 0.5 * step);
                 }
             }
             assert!(far == 0 && moved > 0, "{far} codes are not the nearest; {moved} moved");

@@ -362,8 +362,7 @@ mod wide {
         let mut sums = [[_mm256_setzero_ps(); M]; 2];
         for (tile, x, x_scales, offsets) in dots.blocks() {
             for line in (0..tile.len()).step_by(64) {
-                // SAFETY: this reads nothing, and may be asked of any address.
-                unsafe { _mm_prefetch::<_MM_HINT_T0>(tile.as_ptr().cast::<i8>().wrapping_add(AHEAD + line)) };
+                _mm_prefetch::<_MM_HINT_T0>(tile.as_ptr().cast::<i8>().wrapping_add(AHEAD + line));
             }
             let (scales, codes) = tile.split_at(SCALES);
             let codes = codes.as_chunks::<32>().0;
