@@ -1,7 +1,7 @@
 //! Codes chosen with what a layer is given in mind (GPTQ, Frantar et al., arXiv:2210.17323): what rounding one weight does to the
 //! outputs, the weights after it make good as far as their inputs go together with its own.
 //!
-//! With H = XᵀX of the inputs, the squared error of a row of outputs is (w − q) H (w − q)ᵀ. Let H = R Rᵀ with R upper triangular: it is
+//! With H = `XᵀX` of the inputs, the squared error of a row of outputs is (w − q) H (w − q)ᵀ. Let H = R Rᵀ with R upper triangular: it is
 //! the sum over columns l of (Σ_{i ≤ l} e(i) R(i, l))², e = w − q. So, from the first column on, q(l) is what is nearest to
 //! w(l) + Σ_{i < l} e(i) R(i, l) / R(l, l). This is GPTQ without its inverse of H.
 
@@ -18,7 +18,7 @@ use crate::{Error, Result};
 /// What is added to the diagonal of H, as a share of its mean: inputs that never occurred may still occur.
 const DAMPING: f64 = 0.01;
 
-/// XᵀX of a layer's inputs x `[t, k]`, f32: `[k, k]`.
+/// `XᵀX` of a layer's inputs x `[t, k]`, f32: `[k, k]`.
 ///
 /// # Errors
 /// Another dtype or number of axes.
