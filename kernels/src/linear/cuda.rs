@@ -277,7 +277,9 @@ impl<'a> Product<'a> {
             add: finish.flags & ADD != 0,
             alignments: alignments(&at),
         };
-        let plain = pre.is_none() && finish.residual.is_none() && finish.flags & GELU == 0;
+        // It adds a bias of the result's type only, and ours are f32.
+        let biased = finish.bias.is_some() && product.to != DType::F32;
+        let plain = !biased && pre.is_none() && finish.residual.is_none() && finish.flags & GELU == 0;
         if plain && library.multiply(gpu, OP, product, at)? {
             return Ok(true);
         }
