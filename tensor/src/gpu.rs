@@ -23,6 +23,8 @@ struct Opened {
     captures: AtomicU64,
     /// The memory of others that the capture uses.
     used: Mutex<Vec<Weak<()>>>,
+    /// Why nothing more is captured.
+    refused: OnceLock<String>,
 }
 
 /// What of a GPU is used, where it is there.
@@ -103,6 +105,7 @@ impl Gpu {
             capturing: AtomicU64::new(0),
             captures: AtomicU64::new(0),
             used: Mutex::default(),
+            refused: OnceLock::new(),
             attached: OnceLock::new(),
         })))
     }
@@ -157,9 +160,20 @@ impl Gpu {
         Ok(self.0.use_of.hopper && self.compute_capability()? == (9, 0))
     }
 
-    /// Whether work can be captured: graphs may be used, and memory is allocated in the order of the stream.
+    /// Whether work can be captured: graphs may be used, memory is allocated in the order of the stream, and nobody has given up.
     pub fn captures(&self) -> bool {
-        self.0.use_of.graphs && self.context().has_async_alloc()
+        self.0.use_of.graphs && self.context().has_async_alloc() && self.refused().is_none()
+    }
+
+    /// Has nothing more captured, as something was refused.
+    pub fn give_up_captures(&self, why: String) {
+        // The first reason stays.
+        let _ = self.0.refused.set(why);
+    }
+
+    /// Why nothing more is captured, if somebody has given up.
+    pub fn refused(&self) -> Option<&str> {
+        self.0.refused.get().map(String::as_str)
     }
 
     /// Puts down what `work` asks of the stream, and then does it, once. Tensors that `work` makes and drops are there while

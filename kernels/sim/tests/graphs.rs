@@ -72,6 +72,16 @@ fn a_graph_is_not_launched_without_the_memory_that_it_uses() {
     });
 }
 
+#[test]
+fn who_gives_up_says_why() {
+    each(|_, gpu| {
+        assert!(gpu.captures() && gpu.refused().is_none());
+        gpu.give_up_captures("it was refused".into());
+        assert!(!gpu.captures());
+        assert_eq!(gpu.refused(), Some("it was refused"));
+    });
+}
+
 /// It is refused, and the GPU goes on as if nothing had been asked.
 fn refuses(what: &str, work: impl Fn(&Device, &Gpu) -> Result<(), Error>) {
     each(|device, gpu| {
