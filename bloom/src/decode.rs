@@ -13,8 +13,6 @@ pub(crate) struct Decoder<'m> {
     /// Where the caches and their tokens were after the last step.
     places: Vec<u64>,
     captured: Option<Captured>,
-    /// This driver cannot capture it after all.
-    gave_up: bool,
 }
 
 /// A step that can be launched for the next token.
@@ -28,13 +26,13 @@ struct Captured {
 
 impl<'m> Decoder<'m> {
     pub const fn new(model: &'m Bloom) -> Self {
-        Self { model, places: Vec::new(), captured: None, gave_up: false }
+        Self { model, places: Vec::new(), captured: None }
     }
 
     /// Reads one more token of each sequence; the logits after it `[b, v]` are there until the next step.
     pub fn step(&mut self, ids: &[u32], caches: &mut [&mut KvCache]) -> Result<Tensor> {
         match self.model.device() {
-            Device::Cuda(gpu) if gpu.captures() && !self.gave_up => self.step_on(gpu, ids, caches),
+            Device::Cuda(gpu) if gpu.captures() => self.step_on(gpu, ids, caches),
             _ => self.plain(ids, caches),
         }
     }
@@ -56,12 +54,15 @@ impl<'m> Decoder<'m> {
             captured.logits.clone()
         } else {
             let before: Vec<usize> = caches.iter().map(|cache| cache.len()).collect();
-            let Ok(captured) = Captured::new(self.model, gpu, ids, caches) else {
-                self.gave_up = true;
-                caches.iter_mut().zip(before).for_each(|(cache, tokens)| cache.truncate(tokens));
-                return self.plain(ids, caches);
-            };
-            self.captured.insert(captured).logits.clone()
+            match Captured::new(self.model, gpu, ids, caches) {
+                Ok(captured) => self.captured.insert(captured).logits.clone(),
+                Err(e) => {
+                    // This driver cannot do it after all.
+                    gpu.give_up_captures(e.to_string());
+                    caches.iter_mut().zip(before).for_each(|(cache, tokens)| cache.truncate(tokens));
+                    return self.plain(ids, caches);
+                }
+            }
         };
         self.places = places(gpu, caches)?;
         Ok(logits)

@@ -57,6 +57,15 @@ pub fn use_of() -> UseOf {
     UseOf { graphs: !is("ECOM_GRAPHS", "0"), cublaslt: is("ECOM_CUBLASLT", "1"), hopper: is("ECOM_HOPPER", "1") }
 }
 
+/// Says so if decoding went on without graphs, as one was refused.
+pub fn tell_of_graphs(device: &Device) {
+    if let Device::Cuda(gpu) = device
+        && let Some(why) = gpu.refused()
+    {
+        say(&format!("warning: each kernel was launched by itself, as a CUDA graph of them was refused: {why}"));
+    }
+}
+
 /// Bytes that this process may still take where it computes; `None` where the system does not say.
 pub fn available(device: &Device) -> Option<u64> {
     match device {

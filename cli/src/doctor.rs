@@ -119,6 +119,7 @@ pub fn run(_: &DoctorArgs) -> anyhow::Result<u8> {
     }
     let gpu = Gpu::open_to_use(0, device::use_of())?;
     writeln!(out, "products {}", products(&gpu)?)?;
+    writeln!(out, "graphs   {}", visible(&graphs(&gpu)))?;
     let device = Device::Cuda(gpu);
     for check in &CHECKS {
         let verdict = match compare(check, &device) {
@@ -161,6 +162,20 @@ fn products(gpu: &Gpu) -> anyhow::Result<String> {
         None if gpu.use_of().cublaslt => format!("by {own}: no cuBLASLt that can be loaded"),
         None => format!("by {own} (not tried on a real GPU: ECOM_CUBLASLT=1, and for 9.0 ECOM_HOPPER=1)"),
     })
+}
+
+/// Whether CUDA graphs are used.
+fn graphs(gpu: &Gpu) -> String {
+    if !gpu.use_of().graphs {
+        return "not used, as ECOM_GRAPHS=0 says".into();
+    }
+    if !gpu.captures() {
+        return "not used: this driver allocates no memory in the order of a stream".into();
+    }
+    match gpu.capture(|| Tensor::zeros_on(&Device::Cuda(gpu.clone()), &[1], DType::F32)) {
+        Ok(_) => "used: a decoding step is captured and launched as one".into(),
+        Err(e) => format!("not used: {e}"),
+    }
 }
 
 /// The driver's library, as the system has loaded it.

@@ -16,6 +16,7 @@ use ecominstruct::shape::Form;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use crate::device;
 use crate::generate::{DecodingArgs, ModelArgs, can_write};
 
 pub use answers::{Answering, Decode};
@@ -95,7 +96,9 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
                 args.model.load(batch, longest)?
             };
             let (decoding, prompt_tokens) = (&args.decoding, args.prompt_tokens);
-            Answering { model: &model, text: &text, decoding, prompt_tokens }.answer(&sets, &ways)?
+            let answers = Answering { model: &model, text: &text, decoding, prompt_tokens }.answer(&sets, &ways)?;
+            device::tell_of_graphs(model.device());
+            answers
         }
     };
     if let Some(path) = &args.save {

@@ -244,6 +244,7 @@ fn answer_one(args: &GenerateArgs) -> anyhow::Result<()> {
         }
         !a.stopped
     })?;
+    device::tell_of_graphs(model.device());
     if let Some(e) = failed {
         return Err(e.into());
     }
@@ -305,6 +306,7 @@ fn answer_file(args: &GenerateArgs, from: &Path) -> anyhow::Result<()> {
         progress.at(settings.first, &name);
     }
     progress.finish();
+    device::tell_of_graphs(model.device());
     match &args.to {
         Some(path) => Ok(tensor::durable::write(path, |file| file.write_all(&out))?),
         None => Ok(std::io::stdout().write_all(&out)?),

@@ -1,8 +1,8 @@
 //! GPUs by way of the CUDA driver, which is looked for when one is asked for: nothing here needs it to be installed.
 
 use std::any::Any;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use cudarc::driver::{CudaContext, CudaGraph, CudaSlice, CudaStream, DevicePtr, DevicePtrMut, DriverError, sys};
 
@@ -18,8 +18,13 @@ struct Opened {
     stream: Arc<CudaStream>,
     ordinal: usize,
     use_of: UseOf,
-    /// What is asked of it now is put down, and done later.
-    capturing: AtomicBool,
+    /// The number of the capture by which what is asked of it now is put down, and done later; 0 for none.
+    capturing: AtomicU64,
+    captures: AtomicU64,
+    /// The memory of others that the capture uses.
+    used: Mutex<Vec<Weak<()>>>,
+    /// Why nothing more is captured.
+    refused: OnceLock<String>,
 }
 
 /// What of a GPU is used, where it is there.
@@ -97,7 +102,10 @@ impl Gpu {
             stream,
             ordinal,
             use_of,
-            capturing: AtomicBool::new(false),
+            capturing: AtomicU64::new(0),
+            captures: AtomicU64::new(0),
+            used: Mutex::default(),
+            refused: OnceLock::new(),
             attached: OnceLock::new(),
         })))
     }
@@ -152,15 +160,26 @@ impl Gpu {
         Ok(self.0.use_of.hopper && self.compute_capability()? == (9, 0))
     }
 
-    /// Whether work can be captured: graphs may be used, and memory is allocated in the order of the stream.
+    /// Whether work can be captured: graphs may be used, memory is allocated in the order of the stream, and nobody has given up.
     pub fn captures(&self) -> bool {
-        self.0.use_of.graphs && self.context().has_async_alloc()
+        self.0.use_of.graphs && self.context().has_async_alloc() && self.refused().is_none()
+    }
+
+    /// Has nothing more captured, as something was refused.
+    pub fn give_up_captures(&self, why: String) {
+        // The first reason stays.
+        let _ = self.0.refused.set(why);
+    }
+
+    /// Why nothing more is captured, if somebody has given up.
+    pub fn refused(&self) -> Option<&str> {
+        self.0.refused.get().map(String::as_str)
     }
 
     /// Puts down what `work` asks of the stream, and then does it, once. Tensors that `work` makes and drops are there while
     /// the graph is launched; those that it returns, from a launch to the next, at the same place. It must not wait for the GPU, copy
-    /// from or to main memory, or drop tensors of others; no other thread may ask anything of this GPU meanwhile. Tensors that it
-    /// reads or writes must live as long as the graph.
+    /// from or to main memory, or drop tensors of others; no other thread may ask anything of this GPU meanwhile. The graph can be
+    /// launched as long as the memory of other tensors that it reads or writes is there.
     ///
     /// # Errors
     /// That of `work`, or what the driver says: that it cannot capture this, for one.
@@ -174,9 +193,11 @@ impl Gpu {
         if let Err(e) = self.stream().begin_capture(mode) {
             return Err(fail(e).into());
         }
-        self.0.capturing.store(true, Ordering::Relaxed);
+        let used = || std::mem::take(&mut *self.0.used.lock().unwrap_or_else(PoisonError::into_inner));
+        used();
+        self.0.capturing.store(self.0.captures.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
         let made = work();
-        self.0.capturing.store(false, Ordering::Relaxed);
+        self.0.capturing.store(0, Ordering::Relaxed);
         // An error of a tensor that was dropped: it would be told instead of ending the capture.
         let dropped = self.context().check_err();
         let graph = self.stream().end_capture(again);
@@ -186,7 +207,7 @@ impl Gpu {
                 graph.launch()?;
                 Ok(graph)
             });
-            Ok((made, Graph { graph: graph.map_err(fail)?, gpu: self.clone() }))
+            Ok((made, Graph { work: graph.map_err(fail)?, gpu: self.clone(), uses: used() }))
         });
         if both.is_err() {
             // What was dropped had never been there to be freed, which cudarc would tell of at the next call.
@@ -207,11 +228,16 @@ impl Gpu {
 
     /// An error while it captures: a graph would copy from or to main memory that is long gone, and a driver may not say so.
     fn check_not_capturing(&self, action: &'static str) -> Result<()> {
-        if !self.0.capturing.load(Ordering::Relaxed) {
+        if self.capture_number() == 0 {
             return Ok(());
         }
         let reason = "its work is being captured, for later".into();
         Err(Error::Gpu { action, what: self.ordinal().to_string(), reason })
+    }
+
+    /// Of the capture that goes on; 0 if none does.
+    fn capture_number(&self) -> u64 {
+        self.0.capturing.load(Ordering::Relaxed)
     }
 
     fn context(&self) -> &Arc<CudaContext> {
@@ -221,17 +247,23 @@ impl Gpu {
 
 /// Work that is launched as often as wanted, see [`Gpu::capture`].
 pub struct Graph {
-    graph: CudaGraph,
+    work: CudaGraph,
     gpu: Gpu,
+    /// Of each memory that is not its own, as long as that is there.
+    uses: Vec<Weak<()>>,
 }
 
 impl Graph {
     /// Puts all of the work on the stream.
     ///
     /// # Errors
-    /// What the driver says.
+    /// The memory of a tensor that it uses is gone, or what the driver says.
     pub fn launch(&self) -> Result<()> {
-        self.graph.launch().map_err(failed("launch a graph on GPU", self.gpu.ordinal()))
+        if self.uses.iter().any(|memory| memory.strong_count() == 0) {
+            let reason = "the memory of a tensor that it uses is gone".into();
+            return Err(Error::Gpu { action: "launch a graph on GPU", what: self.gpu.ordinal().to_string(), reason });
+        }
+        self.work.launch().map_err(failed("launch a graph on GPU", self.gpu.ordinal()))
     }
 }
 
@@ -270,6 +302,10 @@ pub(crate) struct GpuMemory {
     gpu: Gpu,
     slice: CudaSlice<u8>,
     bytes: usize,
+    /// For graphs to know whether it is there.
+    there: Arc<()>,
+    /// The capture that has made it; 0 for none.
+    made_by: u64,
 }
 
 impl GpuMemory {
@@ -278,11 +314,25 @@ impl GpuMemory {
         // SAFETY: the bytes are undefined until a kernel or a copy on the same stream has written them, as callers must.
         let slice = unsafe { gpu.stream().alloc::<u8>(bytes.max(1)) };
         let slice = slice.map_err(failed("allocate on a GPU (bytes)", bytes))?;
-        Ok(Self { device: crate::Device::Cuda(gpu.clone()), gpu: gpu.clone(), slice, bytes })
+        Ok(Self::of(gpu, slice, bytes))
+    }
+
+    fn of(gpu: &Gpu, slice: CudaSlice<u8>, bytes: usize) -> Self {
+        let (there, made_by) = (Arc::default(), gpu.capture_number());
+        Self { device: crate::Device::Cuda(gpu.clone()), gpu: gpu.clone(), slice, bytes, there, made_by }
+    }
+
+    /// Says so to the capture that goes on, if it is not its own.
+    fn used(&self) {
+        let capture = self.gpu.capture_number();
+        if capture != 0 && capture != self.made_by {
+            self.gpu.0.used.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&self.there));
+        }
     }
 
     /// Sets every byte to zero.
     pub fn clear(&mut self) -> Result<()> {
+        self.used();
         self.gpu.stream().memset_zeros(&mut self.slice).map_err(failed("clear memory of GPU", self.gpu.ordinal()))
     }
 
@@ -309,8 +359,9 @@ impl GpuMemory {
 
     /// A copy in the same GPU's memory.
     pub fn duplicate(&self) -> Result<Self> {
+        self.used();
         let slice = self.gpu.stream().clone_dtod(&self.slice).map_err(failed("copy within GPU", self.gpu.ordinal()))?;
-        Ok(Self { device: self.device.clone(), gpu: self.gpu.clone(), slice, bytes: self.bytes })
+        Ok(Self::of(&self.gpu, slice, self.bytes))
     }
 
     pub fn gpu(&self) -> &Gpu {
@@ -319,11 +370,13 @@ impl GpuMemory {
 
     /// Where it is. Good for work on the GPU's own stream: memory is freed in that stream's order.
     pub fn pointer(&self) -> u64 {
+        self.used();
         self.slice.device_ptr(self.gpu.stream()).0
     }
 
     /// As [`pointer`](Self::pointer), to write to.
     pub fn pointer_mut(&mut self) -> u64 {
+        self.used();
         self.slice.device_ptr_mut(self.gpu.stream()).0
     }
 }

@@ -61,9 +61,9 @@ fn doctor_tries_each_operation() {
     };
     let ran = ran.ok();
     let own = "products by ecom's own kernels";
-    for part in
-        ["driver   for CUDA 12.0, /", own, "simulated GPU, ascending): compute capability 8.0", "GPU 4    cuda:4"]
-    {
+    let graphs = "graphs   used: a decoding step is captured";
+    let gpus = ["simulated GPU, ascending): compute capability 8.0", "GPU 4    cuda:4"];
+    for part in ["driver   for CUDA 12.0, /", own, graphs].into_iter().chain(gpus) {
         assert!(ran.out.contains(part), "no {part:?} in\n{}", ran.out);
     }
     for op in ["embedding", "layer_norm", "linear", "attention", "cross_entropy", "adamw", "sample"] {
@@ -75,9 +75,12 @@ fn doctor_tries_each_operation() {
 #[test]
 fn doctor_says_what_multiplies() {
     let dir = folder();
-    let Some(ran) = on_gpu_with(dir.path(), "doctor", &[("ECOM_CUBLASLT", "1")]) else { return };
+    let environment = [("ECOM_CUBLASLT", "1"), ("ECOM_GRAPHS", "0")];
+    let Some(ran) = on_gpu_with(dir.path(), "doctor", &environment) else { return };
     let ran = ran.ok();
-    assert!(ran.out.contains("products by cuBLASLt 12.0.0"), "{}", ran.out);
+    for part in ["products by cuBLASLt 12.0.0", "graphs   not used, as ECOM_GRAPHS=0 says"] {
+        assert!(ran.out.contains(part), "no {part:?} in\n{}", ran.out);
+    }
     let line = ran.out.lines().find(|l| l.starts_with("linear")).unwrap();
     assert!(line.contains("as on the processor"), "{line}");
 }

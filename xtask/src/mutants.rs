@@ -49,7 +49,7 @@ impl Mutant {
 
     /// Whether the checked run has something to say when the plain one has found the bug: where it is.
     fn has_a_place(&self) -> bool {
-        ["race", "bounds", "wait", "barrier", "unwritten", "alignment"].contains(&self.kind.as_str())
+        ["race", "bounds", "wait", "arrivals", "barrier", "unwritten", "alignment"].contains(&self.kind.as_str())
     }
 
     /// Its file's text with it.
@@ -256,6 +256,8 @@ fn check(line: &str) -> Option<String> {
         "unwritten"
     } else if says(&["not waited for", "before it has waited", "not published"]) {
         "wait"
+    } else if says(&["are expected", "expected do not come", "said what to expect"]) {
+        "arrivals"
     } else if says(&["nobody can go on", "while other", "was not there"]) {
         "barrier"
     } else {

@@ -30,6 +30,7 @@ static_assert(sizeof(Event) == 8, "an event is a word");
 struct Cell {
     Event write, read, other_lane, other_warp, other_block;
     unsigned write_place, read_place; // code addresses from the start of the library
+    unsigned publishes;               // of the writer, before
 };
 
 struct Area {
@@ -195,20 +196,22 @@ static Fault race(const char *verb, size_t bytes, const char *how, const Event &
 }
 
 static Fault check(Area &in, const void *at, size_t bytes, Access access, const Event &now, unsigned place) {
-    const char *verb = access == Access::Read ? "reads " : "writes ";
+    const char *verb = access == Access::Write ? "writes " : "reads ";
     for (size_t grain = in.grain(at), last = in.grain(static_cast<const char *>(at) + bytes - 1); grain <= last; grain++) {
         unsigned char &state = in.states[grain];
         if (state == NOTHING) return outside(in, grain, verb, bytes);
         if (state == FREED) return {verb + bytes_text(bytes) + " that were freed"};
         if (state == COPYING) return {verb + bytes_text(bytes) + " of an asynchronous copy that was not waited for"};
-        if (access == Access::Read && state == FRESH) return {"reads " + bytes_text(bytes) + " that nothing has written"};
+        if (access != Access::Write && state == FRESH) return {"reads " + bytes_text(bytes) + " that nothing has written"};
         Cell &cell = in.cells[grain];
         // Another block's shared memory was here before.
         const Event &any = cell.write.someone ? cell.write : cell.read;
         if (&in == &shared_area && any.is_now(now) && any.block != now.block) cell = Cell{};
         if (!in_order(cell.write, now))
             return race(verb, bytes, " that may be written at the same time by ", cell.write, cell.write_place);
-        if (access == Access::Read) {
+        if (access == Access::Multiply && cell.write.is_now(now) && cell.publishes == moment(cell.write.thread).publishes)
+            return {"multiplies " + bytes_text(bytes) + " not published by " + who(cell.write, cell.write_place)};
+        if (access != Access::Write) {
             Event &last_read = cell.read;
             if (last_read.is_now(now)) {
                 if (last_read.block != now.block)
@@ -229,6 +232,7 @@ static Fault check(Area &in, const void *at, size_t bytes, Access access, const 
         cell = Cell{};
         cell.write = now;
         cell.write_place = place;
+        cell.publishes = moment(now.thread).publishes;
         state = WRITTEN;
     }
     return {};
@@ -253,6 +257,12 @@ void check_begun(const void *at, size_t bytes, Site site) {
 void check_done(const void *at, size_t bytes, unsigned number, Site site) {
     set(*area_of(at), at, bytes, FRESH);
     check_access(at, bytes, Access::Write, number, site);
+}
+
+void check_arrived(const void *at, size_t bytes) {
+    Area *in = area_of(at);
+    set(*in, at, bytes, WRITTEN);
+    for (size_t i = 0; i < bytes / GRAIN; i++) in->cells[in->grain(at) + i] = Cell{};
 }
 
 static void hook(const void *at, size_t bytes, Access access, const void *code, bool aligned) {
@@ -312,6 +322,7 @@ void check_variable(void *, size_t) {}
 void check_access(const void *, size_t, Access, unsigned, Site) {}
 void check_begun(const void *, size_t, Site) {}
 void check_done(const void *, size_t, unsigned, Site) {}
+void check_arrived(const void *, size_t) {}
 
 } // namespace sim
 

@@ -30,11 +30,14 @@ bool check_readable(const void *at, size_t bytes);
 void check_block(void *at, size_t bytes);
 void check_variable(void *at, size_t bytes);
 
-enum class Access { Read, Write };
+// Multiply: a product by four warps reads it, which sees only what was published.
+enum class Access { Read, Write, Multiply };
 // What a primitive does for thread `number` of the block.
 void check_access(const void *at, size_t bytes, Access access, unsigned number, Site site);
 // An asynchronous copy to here has begun, and is done.
 void check_begun(const void *at, size_t bytes, Site site);
 void check_done(const void *at, size_t bytes, unsigned number, Site site);
+// A copy that no thread has done is done; who waits for it is woken by it, and so reads after it.
+void check_arrived(const void *at, size_t bytes);
 
 } // namespace sim

@@ -307,10 +307,13 @@ API cuLaunchKernel(Function *function, unsigned grid_x, unsigned grid_y, unsigne
     launch.block = {block_x, block_y, block_z};
     launch.shared_bytes = shared_bytes;
     // A graph has the arguments as they are now.
-    std::vector<std::vector<uint64_t>> values;
+    struct alignas(64) Words {
+        uint64_t words[8];
+    };
+    std::vector<std::vector<Words>> values;
     for (size_t i = 0; i < function->kernel->parameters.size(); i++) {
         size_t bytes = function->kernel->parameters[i];
-        values.emplace_back((bytes + 7) / 8);
+        values.emplace_back((bytes + sizeof(Words) - 1) / sizeof(Words));
         memcpy(values.back().data(), arguments[i], bytes);
     }
     Device *device = stream ? stream->device : current;

@@ -27,7 +27,7 @@ static const u16 *find(u64 descriptor, bool across, u32 row, u32 k) {
 
 static float number(u64 descriptor, bool across, u32 row, u32 k, const sim::Thread &thread, sim::Site site) {
     const u16 *at = find(descriptor, across, row, k);
-    sim::check_access(at, 2, sim::Access::Read, thread.number, site);
+    sim::check_access(at, 2, sim::Access::Multiply, thread.number, site);
     return widen(bf16{*at});
 }
 
@@ -86,7 +86,10 @@ static void together(const char *what, sim::Site site, sim::Collective work, con
     sim::collective(what, site, &mine, work);
 }
 
-void publish() { sim::self().unpublished = false; }
+void publish() {
+    sim::self().unpublished = false;
+    sim::self().publishes++;
+}
 void multiply_add_group_here(const Asked &asked, sim::Site site) { together("multiply_add_group", site, ask, asked); }
 void products_begin_here(sim::Site site) {
     together("products_begin", site, [](void *const (&)[32]) {}, Asked());

@@ -5,6 +5,17 @@
 // The lower bits of an address, as many as shared memory has.
 inline u32 shared_address(const void *pointer) { return static_cast<u32>(reinterpret_cast<uintptr_t>(pointer)) & 0x3FFFF; }
 
+// A matrix, as the driver describes it.
+struct alignas(64) Map {
+    u64 words[16];
+};
+#define GIVEN const
+
+void arrivals_make(u64 *arrivals, sim::Site site = sim::Site());
+void arrivals_expect(u64 *arrivals, u32 bytes, sim::Site site = sim::Site());
+void arrivals_wait(u64 *arrivals, u32 phase, sim::Site site = sim::Site());
+void copy_box(bf16 *to, const Map &map, u32 line, u32 column, u64 *arrivals, sim::Site site = sim::Site());
+
 // A warp's product, as a lane asks for it: 64 × `columns` sums of the group; the left factor's descriptor, or the lane's part of it.
 struct Asked {
     float *sums;

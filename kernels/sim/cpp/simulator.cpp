@@ -42,23 +42,23 @@ class Shared {
 
     void clear() {
         // A block reads nothing of the one before it.
-        memset(bytes.data(), POISON, used);
-        if (CHECKED) check_block(bytes.data(), bytes.size());
+        memset(bytes, POISON, used);
+        if (CHECKED) check_block(bytes, SIZE);
         variables.clear();
         used = 0;
     }
 
     void *variable(const void *key, size_t size, Site site) {
         for (const Variable &v : variables)
-            if (v.key == key) return bytes.data() + v.at;
+            if (v.key == key) return bytes + v.at;
         size_t at = used + ZONE;
         at = (at + 127) / 128 * 128;
         used = at + size + ZONE;
-        if (bytes.size() < used) fail("shared memory: more than a block can have", site);
+        if (SIZE < used) fail("shared memory: more than a block can have", site);
         for (size_t i = 0; i < ZONE; i++) bytes[at - ZONE + i] = bytes[at + size + i] = guard(i);
         variables.push_back({key, at, size, site});
-        check_variable(bytes.data() + at, size);
-        return bytes.data() + at;
+        check_variable(bytes + at, size);
+        return bytes + at;
     }
 
     // What was written beside a variable.
@@ -88,7 +88,9 @@ class Shared {
         Site site;
     };
     std::vector<Variable> variables;
-    std::vector<unsigned char> bytes = std::vector<unsigned char>(2 * SHARED_LIMIT, POISON);
+    static const size_t SIZE = 2 * SHARED_LIMIT;
+    // Never freed, as the block is kept.
+    unsigned char *const bytes = static_cast<unsigned char *>(memset(aligned_alloc(1024, SIZE), POISON, SIZE));
     size_t used = 0;
 };
 
@@ -110,6 +112,7 @@ struct Block {
     Site barrier_site;
     Shared shared;
     void *at_launch = nullptr;
+    std::vector<Box> boxes;
     std::string failure;
 };
 
@@ -152,6 +155,20 @@ void barrier(Site site) {
     for (Thread &thread : block->threads) thread.state = State::Ready;
 }
 
+std::vector<Box> &boxes() { return block->boxes; }
+
+Box *await(const void *arrivals, Site site) {
+    self().awaits = arrivals;
+    self().due.arrivals = nullptr;
+    wait(State::AwaitsBoxes, "arrivals_wait", site);
+    return self().due.arrivals ? &self().due : nullptr;
+}
+
+void wake() {
+    for (Thread &thread : block->threads)
+        if (thread.state == State::AwaitsBoxes) thread.state = State::Ready;
+}
+
 bool published() {
     for (const Thread &thread : block->threads)
         if (thread.unpublished) return false;
@@ -169,7 +186,7 @@ Moment moment(unsigned number) {
     const uint3 &at = block->index;
     const dim3 &grid = block->launch->grid;
     return {block->launch->seed, at.x + static_cast<uint64_t>(grid.x) * (at.y + static_cast<uint64_t>(grid.y) * at.z),
-            block->barriers, block->warps[number / 32].barriers};
+            block->barriers, block->warps[number / 32].barriers, block->threads[number].publishes};
 }
 
 void collective(const char *what, Site site, void *arguments, Collective work) {
@@ -210,7 +227,9 @@ static std::string deadlock() {
         if (thread.state == State::Done)
             waiting["the end"].push_back(thread.number);
         else
-            waiting[std::string(thread.waits_for) + " of " + thread.waits_at.text()].push_back(thread.number);
+            waiting[std::string(thread.waits_for) + " of " + thread.waits_at.text() +
+                    (thread.state == State::AwaitsBoxes ? " " + lacking(thread.awaits) : "")]
+                .push_back(thread.number);
     }
     std::string text = place(block->threads[0]) + " and its block: nobody can go on:";
     for (const auto &[where, who] : waiting)
@@ -253,6 +272,22 @@ static bool turn(const std::vector<unsigned> &order) {
     return ran;
 }
 
+// Has the first of these threads that waits for a box do a copy of it. Whether there is one.
+static bool deliver(const std::vector<unsigned> &order) {
+    for (unsigned i : order) {
+        Thread &thread = block->threads[i];
+        if (thread.state != State::AwaitsBoxes) continue;
+        for (auto box = block->boxes.begin(); box != block->boxes.end(); ++box) {
+            if (box->arrivals != thread.awaits) continue;
+            thread.due = *box;
+            block->boxes.erase(box);
+            thread.state = State::Ready;
+            return true;
+        }
+    }
+    return false;
+}
+
 static void run_block(Random &random) {
     const dim3 &size = block->launch->block;
     unsigned count = size.x * size.y * size.z;
@@ -266,11 +301,13 @@ static void run_block(Random &random) {
         thread.products.clear();
         thread.asked = 0;
         thread.unpublished = false;
+        thread.publishes = 0;
         thread.fiber = fiber(i);
         prepare(thread.fiber, run_thread);
     }
     block->warps.assign(count / 32, Warp());
     block->at_barrier = block->barriers = block->done = 0;
+    block->boxes.clear();
     block->shared.clear();
     block->current = &block->threads[0];
     static const char at_launch_key = 0;
@@ -294,8 +331,10 @@ static void run_block(Random &random) {
             if (schedule == Schedule::Random) shuffle_order(order, random);
             ran = turn(order);
         }
-        if (!ran && block->failure.empty() && block->done < count) block->failure = deadlock();
+        if (!ran && block->failure.empty() && block->done < count && !deliver(order)) block->failure = deadlock();
     }
+    if (block->failure.empty() && !block->boxes.empty())
+        block->failure = place(block->threads[0]) + " and its block: ends before it has waited for copies of boxes";
     for (unsigned i = 0; i + 127 < count && block->failure.empty(); i += 128) {
         for (unsigned warp = 1; warp < 4; warp++)
             if (block->threads[i].asked != block->threads[i + 32 * warp].asked)

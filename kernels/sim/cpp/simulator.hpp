@@ -53,7 +53,14 @@ struct Product {
     bool committed;
 };
 
-enum class State { Ready, AtBarrier, InCollective, Done };
+// A copy of a box that was asked for and has not been done yet, and what counts its bytes.
+struct Box {
+    const void *arrivals;
+    size_t bytes;
+    std::function<void()> work;
+};
+
+enum class State { Ready, AtBarrier, InCollective, AwaitsBoxes, Done };
 
 struct Thread {
     uint3 index;
@@ -66,6 +73,9 @@ struct Thread {
     std::vector<Product> products;           // of its warp, if it is the first of it
     unsigned asked;                          // how many there were
     bool unpublished;                        // it has waited for copies that products do not see yet
+    unsigned publishes;                      // how many there were
+    const void *awaits;                      // what counts the boxes that it waits for
+    Box due;                                 // which it is to do, as nobody can go on without
     struct Fiber *fiber;
 };
 
@@ -100,13 +110,21 @@ void *shared(const void *key, size_t bytes, Site site);
 void *shared_at_launch();
 // Whether products see all copies that threads of the block have waited for.
 bool published();
+// Of the block, in the order in which they were asked for.
+std::vector<Box> &boxes();
+// Waits until something has arrived, or there is a copy to be done by the thread, as nobody can go on without: null or that.
+Box *await(const void *arrivals, Site site);
+// Something has arrived.
+void wake();
+// What they wait for.
+std::string lacking(const void *arrivals);
 [[noreturn]] void fail(const std::string &what, Site site);
 
 // For `checker.cpp`: whether a kernel's thread runs now, and where thread `number` of its block is, in space and time.
 bool in_kernel();
 struct Moment {
     uint64_t launch, block;
-    unsigned barriers, warp_barriers; // passed so far
+    unsigned barriers, warp_barriers, publishes; // so far
 };
 Moment moment(unsigned number);
 

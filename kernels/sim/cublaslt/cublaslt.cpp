@@ -142,9 +142,8 @@ static bool supported(const MatmulDesc &desc, const MatrixLayout (&l)[4]) {
     if (l[3].type != F32 && !(l[3].type == BF16 && l[0].type == BF16)) return false;
     if (desc.epilogue == DEFAULT) return true;
     if (desc.epilogue != BIAS) return false;
-    // A bias of another type than the result: for some sizes, as a library may have it.
-    int bias = desc.bias_type == -1 ? l[3].type : desc.bias_type;
-    return bias == l[3].type || (bias == F32 && l[3].rows % 8 == 0);
+    // NVIDIA's table of what `cublasLtMatmul` supports has no bias of another type than the result's for these.
+    return desc.bias_type == -1 || desc.bias_type == l[3].type;
 }
 
 API cublasLtMatmulAlgoGetHeuristic(void *, MatmulDesc *desc, MatrixLayout *a, MatrixLayout *b, MatrixLayout *c,

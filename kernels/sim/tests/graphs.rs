@@ -51,6 +51,37 @@ fn a_graph_does_the_same_again_with_what_is_there_now() {
     });
 }
 
+#[test]
+fn a_graph_is_not_launched_without_the_memory_that_it_uses() {
+    each(|device, gpu| {
+        let mut x = three(device);
+        let (y, first) = gpu.capture(|| copy(gpu, &x)).unwrap();
+        let (z, second) = gpu.capture(|| copy(gpu, &y)).unwrap();
+        second.launch().unwrap();
+        // It goes elsewhere, as a clone keeps its memory.
+        let clone = x.clone();
+        x.write(&[4.0f32, 5.0, 6.0]).unwrap();
+        first.launch().unwrap();
+        assert_eq!(numbers(&y), [1.0, 2.0, 3.0]);
+        drop(clone);
+        assert!(first.launch().unwrap_err().to_string().contains("is gone"));
+        second.launch().unwrap();
+        drop(y);
+        assert!(second.launch().unwrap_err().to_string().contains("is gone"));
+        assert_eq!(numbers(&z), [1.0, 2.0, 3.0]);
+    });
+}
+
+#[test]
+fn who_gives_up_says_why() {
+    each(|_, gpu| {
+        assert!(gpu.captures() && gpu.refused().is_none());
+        gpu.give_up_captures("it was refused".into());
+        assert!(!gpu.captures());
+        assert_eq!(gpu.refused(), Some("it was refused"));
+    });
+}
+
 /// It is refused, and the GPU goes on as if nothing had been asked.
 fn refuses(what: &str, work: impl Fn(&Device, &Gpu) -> Result<(), Error>) {
     each(|device, gpu| {

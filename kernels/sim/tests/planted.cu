@@ -1,6 +1,7 @@
 // Kernels with one thing wrong each, which the simulator must find. All should give out[i] = x[63 - i mod 64 + 64 (i / 64)]
 // for i < n, in blocks of 64 threads: each block turns its part around.
 #include "device.cuh"
+#include "hopper.cuh"
 
 DEVICE u32 me() { return blockIdx.x * 64 + threadIdx.x; }
 DEVICE u32 other() { return blockIdx.x * 64 + 63 - threadIdx.x; }
@@ -193,4 +194,173 @@ KERNEL(64) blocks_read_each_other(float *out, const float *x, u32 n) {
     if (blockIdx.x > 0 && threadIdx.x < 32) rest = fminf(fabsf(out[threadIdx.x]), 0.0f);
     barrier();
     if (rest > 1.0f) out[me()] = rest;
+}
+
+// Boxes. x is a matrix of two lines of 32 floats, 128 bytes, so that a box is both and zeros; the block's part is two lines.
+
+DEVICE void make(u64 *arrivals) {
+    if (threadIdx.x == 63) {
+        arrivals_make(arrivals);
+        publish();
+    }
+    barrier();
+}
+DEVICE void begin(float *tile, const Map &map, u64 *arrivals, u32 bytes, u32 line) {
+    if (threadIdx.x < 63) return;
+    arrivals_expect(arrivals, bytes);
+    copy_box(reinterpret_cast<bf16 *>(tile), map, line, 0, arrivals);
+}
+// What is read is where the hardware has put it.
+DEVICE float boxed(const float *tile, u32 i) {
+    const u32 at = shared_address(tile + i);
+    return tile[((at ^ (at >> 7 & 7) << 4) - shared_address(tile)) / 4];
+}
+
+KERNEL(64) boxes_right(float *out, GIVEN Map x, u32 n) {
+    SHARED(float[BOX / 4], tile);
+    SHARED(u64, arrivals);
+    make(&arrivals);
+    // The second of them is all zeros.
+    begin(tile, x, &arrivals, BOX, 2 * blockIdx.x);
+    arrivals_wait(&arrivals, 0);
+    const float mine = boxed(tile, 63 - threadIdx.x);
+    barrier();
+    begin(tile, x, &arrivals, BOX, 100);
+    arrivals_wait(&arrivals, 1);
+    if (me() < n) out[me()] = mine + boxed(tile, threadIdx.x);
+}
+
+KERNEL(64) boxes_no_wait(float *out, GIVEN Map x, u32 n) {
+    SHARED(float[BOX / 4], tile);
+    SHARED(u64, arrivals);
+    make(&arrivals);
+    begin(tile, x, &arrivals, BOX, 2 * blockIdx.x);
+    barrier();
+    if (me() < n) out[me()] = boxed(tile, 63 - threadIdx.x);
+    arrivals_wait(&arrivals, 0);
+}
+
+KERNEL(64) boxes_never_waited_for(float *out, GIVEN Map x, u32 n) {
+    SHARED(float[BOX / 4], tile);
+    SHARED(u64, arrivals);
+    make(&arrivals);
+    begin(tile, x, &arrivals, BOX, 2 * blockIdx.x);
+    if (me() < n) out[me()] = 0.0f;
+}
+
+KERNEL(64) boxes_of_the_phase_before(float *out, GIVEN Map x, u32 n) {
+    SHARED(float[BOX / 4], tile);
+    SHARED(u64, arrivals);
+    make(&arrivals);
+    begin(tile, x, &arrivals, BOX, 2 * blockIdx.x);
+    arrivals_wait(&arrivals, 1);
+    if (me() < n) out[me()] = boxed(tile, 63 - threadIdx.x);
+    arrivals_wait(&arrivals, 0);
+}
+
+KERNEL(64) boxes_of_fewer_bytes(float *out, GIVEN Map x, u32 n) {
+    SHARED(float[BOX / 4], tile);
+    SHARED(u64, arrivals);
+    make(&arrivals);
+    begin(tile, x, &arrivals, 2 * BOX, 2 * blockIdx.x);
+    arrivals_wait(&arrivals, 0);
+    if (me() < n) out[me()] = boxed(tile, 63 - threadIdx.x);
+}
+
+KERNEL(64) boxes_of_more_bytes(float *out, GIVEN Map x, u32 n) {
+    SHARED(float[BOX / 4], tile);
+    SHARED(u64, arrivals);
+    make(&arrivals);
+    begin(tile, x, &arrivals, BOX / 2, 2 * blockIdx.x);
+    arrivals_wait(&arrivals, 0);
+    if (me() < n) out[me()] = boxed(tile, 63 - threadIdx.x);
+}
+
+// The driver's map has boxes of 32 lines.
+KERNEL(64) boxes_of_another_size(float *out, GIVEN Map x, u32 n) {
+    SHARED(float[BOX / 4], tile);
+    SHARED(u64, arrivals);
+    make(&arrivals);
+    begin(tile, x, &arrivals, BOX, 2 * blockIdx.x);
+    arrivals_wait(&arrivals, 0);
+    if (me() < n) out[me()] = boxed(tile, 63 - threadIdx.x);
+}
+
+KERNEL(64) boxes_nobody_expects(float *out, GIVEN Map x, u32 n) {
+    SHARED(float[BOX / 4], tile);
+    SHARED(u64, arrivals);
+    make(&arrivals);
+    if (threadIdx.x == 63) copy_box(reinterpret_cast<bf16 *>(&tile[0]), x, 2 * blockIdx.x, 0, &arrivals);
+    arrivals_wait(&arrivals, 0);
+    if (me() < n) out[me()] = boxed(tile, 63 - threadIdx.x);
+}
+
+KERNEL(64) boxes_twice_at_a_time(float *out, GIVEN Map x, u32 n) {
+    SHARED(float[BOX / 4], tile);
+    SHARED(u64, arrivals);
+    make(&arrivals);
+    begin(tile, x, &arrivals, 2 * BOX, 2 * blockIdx.x);
+    begin(tile, x, &arrivals, 2 * BOX, 2 * blockIdx.x);
+    arrivals_wait(&arrivals, 0);
+    if (me() < n) out[me()] = boxed(tile, 63 - threadIdx.x);
+}
+
+KERNEL(64) boxes_of_arrivals_not_published(float *out, GIVEN Map x, u32 n) {
+    SHARED(float[BOX / 4], tile);
+    SHARED(u64, arrivals);
+    if (threadIdx.x == 63) arrivals_make(&arrivals);
+    barrier();
+    begin(tile, x, &arrivals, BOX, 2 * blockIdx.x);
+    arrivals_wait(&arrivals, 0);
+    if (me() < n) out[me()] = boxed(tile, 63 - threadIdx.x);
+}
+
+KERNEL(64) boxes_of_arrivals_not_made(float *out, GIVEN Map x, u32 n) {
+    SHARED(float[BOX / 4], tile);
+    SHARED(u64, arrivals);
+    begin(tile, x, &arrivals, BOX, 2 * blockIdx.x);
+    arrivals_wait(&arrivals, 0);
+    if (me() < n) out[me()] = boxed(tile, 63 - threadIdx.x);
+}
+
+KERNEL(64) boxes_of_arrivals_without_a_barrier(float *out, GIVEN Map x, u32 n) {
+    SHARED(float[BOX / 4], tile);
+    SHARED(u64, arrivals);
+    if (threadIdx.x == 63) {
+        arrivals_make(&arrivals);
+        publish();
+    }
+    begin(tile, x, &arrivals, BOX, 2 * blockIdx.x);
+    arrivals_wait(&arrivals, 0);
+    if (me() < n) out[me()] = boxed(tile, 63 - threadIdx.x);
+}
+
+KERNEL(64) boxes_while_others_read(float *out, GIVEN Map x, u32 n) {
+    SHARED(float[BOX / 4], tile);
+    SHARED(u64, arrivals);
+    make(&arrivals);
+    begin(tile, x, &arrivals, BOX, 2 * blockIdx.x);
+    arrivals_wait(&arrivals, 0);
+    const float mine = boxed(tile, 63 - threadIdx.x);
+    begin(tile, x, &arrivals, BOX, 100);
+    arrivals_wait(&arrivals, 1);
+    if (me() < n) out[me()] = mine;
+}
+
+KERNEL(64) boxes_misaligned(float *out, GIVEN Map x, u32 n) {
+    SHARED(float[BOX / 4 + 4], tile);
+    SHARED(u64, arrivals);
+    make(&arrivals);
+    begin(tile + 4, x, &arrivals, BOX, 2 * blockIdx.x);
+    arrivals_wait(&arrivals, 0);
+    if (me() < n) out[me()] = boxed(tile + 4, 63 - threadIdx.x);
+}
+
+KERNEL(64) boxes_past_the_end(float *out, GIVEN Map x, u32 n) {
+    SHARED(float[BOX / 8], tile);
+    SHARED(u64, arrivals);
+    make(&arrivals);
+    begin(tile, x, &arrivals, BOX, 2 * blockIdx.x);
+    arrivals_wait(&arrivals, 0);
+    if (me() < n) out[me()] = boxed(tile, 63 - threadIdx.x);
 }

@@ -50,7 +50,7 @@ pub(crate) struct Product {
     pub from: DType,
     /// Of y.
     pub to: DType,
-    /// A bias in f32 is added.
+    /// A bias in f32 is added, which it does to y in f32 only.
     pub bias: bool,
     /// y is added.
     pub add: bool,

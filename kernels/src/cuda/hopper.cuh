@@ -1,12 +1,13 @@
 // What a GPU of compute capability 9.0 has beside `device.cuh`: matrix products by four warps, whose factors are in shared memory (the
-// left one in registers, if wanted), and which are done while the warps go on. Only for `*_hopper.cu`. The simulator does a warp's share
-// as late as the kernel allows.
+// left one in registers, if wanted), and which are done while the warps go on; and copies of boxes of a matrix to there (TMA). Only for
+// `*_hopper.cu`. The simulator does a warp's share and a copy as late as the kernel allows.
 #pragma once
 #include "device.cuh"
 
 #ifdef __CUDACC__
 
-// What this thread has written to shared memory, by copies that it has waited for too, is there for products after the next barrier.
+// What this thread has written to shared memory, by copies that it has waited for too, is there for products after the next barrier; and
+// the arrivals that it has made are there for copies of boxes.
 DEVICE void publish() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
 // What products read or write stays where it is until here, and changes only after it.
@@ -85,9 +86,45 @@ DEVICE void multiply_add_group(float (&sums)[64], const u32 (&a)[4], u64 b) {
 #undef SUMS_32
 #undef SUMS_8
 
+// A matrix of bf16 in global memory, as the driver describes it to what copies boxes of it: 64 lines of 64 numbers. It is a kernel's
+// parameter, GIVEN Map name.
+struct alignas(64) Map {
+    u64 words[16];
+};
+#define GIVEN const __grid_constant__
+
+// Counts what arrives, SHARED(u64, arrivals). One thread makes it and publishes, a barrier follows. Of a phase, numbered from 0 on, one
+// thread first says how many bytes are expected, and then begins the copies; who has waited for the phase sees what they brought.
+DEVICE void arrivals_make(u64 *arrivals) {
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(shared_address(arrivals)) : "memory");
+}
+DEVICE void arrivals_expect(u64 *arrivals, u32 bytes) {
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(arrivals)), "r"(bytes) : "memory");
+}
+DEVICE void arrivals_wait(u64 *arrivals, u32 phase) {
+    u32 done;
+    do {
+        asm volatile("{\n.reg .pred p;\nmbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\nselp.u32 %0, 1, 0, p;\n}\n"
+                     : "=r"(done)
+                     : "r"(shared_address(arrivals)), "r"(phase % 2)
+                     : "memory");
+    } while (!done);
+}
+
+// Begins to copy the box at a line and a column to shared memory, as a part of a factor: see `descriptor`. It begins at a multiple of
+// 1024 bytes. What is beyond the matrix is zero, and arrives too. One thread does it.
+DEVICE void copy_box(bf16 *to, const Map &map, u32 line, u32 column, u64 *arrivals) {
+    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];"
+                 ::"r"(shared_address(to)), "l"(&map), "r"(column), "r"(line), "r"(shared_address(arrivals))
+                 : "memory");
+}
+
 #else
 #include "hopper.hpp"
 #endif
+
+// Bytes of a box.
+const u32 BOX = 64 * 64 * sizeof(bf16);
 
 // A factor in shared memory for such a product, from `start` on, in tiles of 8 lines of 64 numbers, 128 bytes; chunk c of 16 bytes of
 // line r of a tile lies at c ^ r. Tiles begin at multiples of 1024 bytes, `start` at a product of a first line.

@@ -2,6 +2,7 @@
 //! checked against what the PTX says of the kernel's parameters.
 
 pub(crate) mod cublaslt;
+mod map;
 mod ptx;
 #[cfg(test)]
 mod self_test;
@@ -15,6 +16,8 @@ use cudarc::driver::{CudaFunction, CudaModule, DriverError, result, sys};
 use cudarc::nvrtc::Ptx;
 use tensor::{Gpu, Tensor};
 
+pub(crate) use self::map::Matrix;
+use self::ptx::Kind;
 use crate::error::of;
 use crate::{Error, Result};
 
@@ -51,6 +54,8 @@ pub(crate) enum Arg<'a> {
     OutFrom(&'a mut Tensor, usize),
     /// A struct, as 64-bit words. Addresses among them are of tensors of this GPU that the caller has borrowed.
     Words(&'a [u64]),
+    /// A matrix to read, as a map; or a map of nothing.
+    Map(Option<Matrix<'a>>),
     /// A size or a count.
     Size(usize),
     /// A number.
@@ -92,19 +97,19 @@ pub(crate) fn launch(gpu: &Gpu, code: &Code, name: &str, grid: Grid, args: &mut 
     }
     let kernel = kernel(gpu, code, name)?;
     let op = code.op;
+    let fail = |e: DriverError| Error::Gpu { op, kernel: name.into(), reason: format!("{e:?}") };
+    gpu.stream().context().bind_to_thread().map_err(fail)?;
     let words = args.iter_mut().map(|arg| word(gpu, op, arg)).collect::<Result<Vec<_>>>()?;
     check(op, name, &kernel.parameters, &words)?;
     let narrow = |n: usize| u32::try_from(n).map_err(|_| misfit(op, "a launch", "sizes of 32 bits", n));
     let [x, y, z] = grid.blocks;
     let (blocks, threads, shared) =
         ((narrow(x)?, narrow(y)?, narrow(z)?), narrow(grid.threads)?, narrow(grid.shared_bytes)?);
-    let fail = |e: DriverError| Error::Gpu { op, kernel: name.into(), reason: format!("{e:?}") };
     kernel.allow_shared(grid.shared_bytes).map_err(fail)?;
-    gpu.stream().context().bind_to_thread().map_err(fail)?;
     let mut pointers: Vec<*mut c_void> =
         words.iter().map(|word| word.value.as_ptr().cast_mut().cast::<c_void>()).collect();
-    // SAFETY: there is a pointer to a value of the right size for each parameter, read during the call. The addresses among them
-    // are of live memory of this GPU, which is freed in the order of this same stream; that the kernel stays within it,
+    // SAFETY: there is a pointer to a value of the right size for each parameter, read during the call. The addresses among them,
+    // in maps too, are of live memory of this GPU, which is freed in the order of this same stream; that the kernel stays within it,
     // given these sizes, is what its tests are for.
     unsafe {
         result::launch_kernel(
@@ -130,35 +135,40 @@ pub(crate) fn address(gpu: &Gpu, op: &'static str, arg: &mut Arg) -> Result<u64>
 /// An argument as the driver takes it, in the first bytes.
 struct Word<'a> {
     value: Cow<'a, [u64]>,
-    size: usize,
-    float: bool,
+    parameter: ptx::Parameter,
 }
 
 fn word<'a>(gpu: &Gpu, op: &'static str, arg: &'a mut Arg) -> Result<Word<'a>> {
-    let one = |bits: u64, size, float| Word { value: Cow::Owned(vec![bits]), size, float };
+    let one = |bits: u64, size, kind| Word { value: Cow::Owned(vec![bits]), parameter: ptx::Parameter { size, kind } };
+    let pointer = |address| one(address, 8, Kind::Bits);
     let from = |tensor: &Tensor, element: usize| match tensor.elements() {
         n if element > n => Err(misfit(op, "a tensor's first element", &format!("at most {n}"), element)),
         _ => Ok((element * tensor.dtype().size()) as u64),
     };
     Ok(match arg {
-        Arg::In(tensor) => one(tensor.gpu_pointer(gpu).map_err(of(op))?, 8, false),
-        Arg::Out(tensor) => one(tensor.gpu_pointer_mut(gpu).map_err(of(op))?, 8, false),
-        Arg::InFrom(tensor, element) => {
-            one(tensor.gpu_pointer(gpu).map_err(of(op))? + from(tensor, *element)?, 8, false)
-        }
+        Arg::In(tensor) => pointer(tensor.gpu_pointer(gpu).map_err(of(op))?),
+        Arg::Out(tensor) => pointer(tensor.gpu_pointer_mut(gpu).map_err(of(op))?),
+        Arg::InFrom(tensor, element) => pointer(tensor.gpu_pointer(gpu).map_err(of(op))? + from(tensor, *element)?),
         Arg::OutFrom(tensor, element) => {
             let offset = from(tensor, *element)?;
-            one(tensor.gpu_pointer_mut(gpu).map_err(of(op))? + offset, 8, false)
+            pointer(tensor.gpu_pointer_mut(gpu).map_err(of(op))? + offset)
         }
-        Arg::Words(words) => Word { value: Cow::Borrowed(words), size: size_of_val(*words), float: false },
-        Arg::None => one(0, 8, false),
-        Arg::Size(n) => one(u32::try_from(*n).map_err(|_| misfit(op, "a size", "32 bits", *n))?.into(), 4, false),
-        Arg::F32(x) => one(x.to_bits().into(), 4, true),
+        Arg::Words(words) => Word {
+            value: Cow::Borrowed(words),
+            parameter: ptx::Parameter { size: size_of_val(*words), kind: Kind::Bits },
+        },
+        Arg::Map(matrix) => {
+            let words = matrix.map_or(Ok([0; map::BYTES / 8]), |matrix| matrix.map(gpu, op))?;
+            Word { value: Cow::Owned(words.into()), parameter: ptx::Parameter { size: map::BYTES, kind: Kind::Map } }
+        }
+        Arg::None => pointer(0),
+        Arg::Size(n) => one(u32::try_from(*n).map_err(|_| misfit(op, "a size", "32 bits", *n))?.into(), 4, Kind::Bits),
+        Arg::F32(x) => one(x.to_bits().into(), 4, Kind::Float),
     })
 }
 
 fn check(op: &'static str, name: &str, parameters: &[ptx::Parameter], words: &[Word]) -> Result<()> {
-    let found: Vec<_> = words.iter().map(|w| ptx::Parameter { size: w.size, float: w.float }).collect();
+    let found: Vec<_> = words.iter().map(|word| word.parameter).collect();
     if found == parameters {
         return Ok(());
     }

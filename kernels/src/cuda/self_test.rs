@@ -3,7 +3,7 @@
 use simulator::gpus;
 use tensor::{DType, Device, Gpu, Tensor};
 
-use super::{Arg, Code, Grid, launch};
+use super::{Arg, Code, Grid, Matrix, launch};
 use crate::spec::{EXACT, exact_in, f32s, max_error, naive, numbers, random, tensor_on};
 
 const CODE: Code = Code { op: "self_test", ptx: include_str!("self_test.ptx") };
@@ -71,6 +71,26 @@ fn approximate_functions_and_rounding() {
         }
         assert_eq!(got[3000..4000], rounded);
         assert_eq!(got[4000..], rounded);
+    });
+}
+
+#[test]
+fn a_matrix_with_a_map_is_within_its_tensor() {
+    on_each_gpu(|gpu, device| {
+        let x = tensor_on(device, DType::BF16, &[96], &[0.0; 96]);
+        let of = |from, lines, columns| Matrix { tensor: &x, from, lines, columns };
+        for matrix in [of(0, 7, 16), of(16, 6, 16), of(usize::MAX, 1, 8), of(8, usize::MAX, 8)] {
+            assert!(matrix.map(gpu, "self_test").unwrap_err().to_string().contains("a matrix"));
+        }
+        for (matrix, has_map) in [
+            (of(16, 5, 16), true),
+            (of(8, 1, 8), true),
+            (of(4, 5, 16), false),
+            (of(0, 5, 12), false),
+            (of(0, 0, 8), false),
+        ] {
+            assert_eq!(matrix.has_map(gpu, "self_test").unwrap(), has_map);
+        }
     });
 }
 

@@ -5,7 +5,7 @@ use tensor::{DType, Gpu, Tensor};
 use super::{Epilogue, OP};
 use crate::Result;
 use crate::cuda::cublaslt::{self, Addresses, Layout};
-use crate::cuda::{Arg, Code, Grid, address, launch};
+use crate::cuda::{Arg, Code, Grid, Matrix, address, launch};
 use crate::error::of;
 
 const CODE: Code = Code { op: OP, ptx: include_str!("linear.ptx") };
@@ -31,6 +31,9 @@ const DEPTH: usize = 64;
 
 /// Columns that a block finishes, as `FINISHED` of the kernel.
 const FINISHED: usize = 1024;
+
+/// Where among a product's arguments the left factor is; the right one follows.
+const LEFT: usize = 2;
 
 /// Bits of the kernels' `flags`.
 const GELU: usize = 1;
@@ -181,7 +184,7 @@ pub(crate) struct Product<'a> {
     pub right: (&'a Tensor, usize),
     /// Rows, columns, products.
     pub sizes: [usize; 3],
-    /// How many products a block sums.
+    /// How many products a block sums: all, or a multiple of [`DEPTH`], as boxes do not end there.
     pub depth: usize,
 }
 
@@ -210,6 +213,15 @@ impl Product<'_> {
         ];
         let grid = |threads, shared_bytes| Grid { blocks, threads, shared_bytes };
         if left.dtype() == DType::BF16 && right.dtype() == DType::BF16 && gpu.hopper().map_err(of(OP))? {
+            // Of a factor either its map or its address.
+            let mut args = Vec::from(args);
+            for (at, matrix) in [LEFT, LEFT + 1].into_iter().zip(self.factors()) {
+                let map = matrix.has_map(gpu, OP)?.then_some(matrix);
+                if map.is_some() {
+                    args[at] = Arg::None;
+                }
+                args.push(Arg::Map(map));
+            }
             return launch(gpu, &HOPPER, &format!("linear_hopper_{name}"), grid(256, HOPPER_SHARED), &mut args);
         }
         let name = format!("linear_{name}_{}_{}", left.dtype(), right.dtype());
@@ -219,21 +231,36 @@ impl Product<'_> {
     }
 }
 
-impl Product<'_> {
+impl<'a> Product<'a> {
+    /// How the factors lie in memory.
+    fn layouts(&self) -> [Layout; 2] {
+        match self.name {
+            "forward" => [Layout::Along, Layout::Along],
+            "backward_input" => [Layout::Along, Layout::Across],
+            _ => [Layout::Across, Layout::Across],
+        }
+    }
+
+    /// The factors as they lie in memory.
+    fn factors(&self) -> [Matrix<'a>; 2] {
+        let [rows, columns, k] = self.sizes;
+        let [left, right] = self.layouts();
+        let matrix = |(tensor, from): (&'a Tensor, usize), count, layout| match layout {
+            Layout::Along => Matrix { tensor, from, lines: count, columns: k },
+            Layout::Across => Matrix { tensor, from, lines: k, columns: count },
+        };
+        [matrix(self.left, rows, left), matrix(self.right, columns, right)]
+    }
+
     /// By cuBLASLt, if it is used and has this product: with all that is done to the sums, where it means the same by it, which
     /// nobody has seen of its GELU; otherwise it leaves the sums as f32.
     fn by_cublaslt(&self, gpu: &Gpu, y: &mut Arg, mut pre: Option<&mut Tensor>, finish: Finish<'_>) -> Result<bool> {
         let Some(library) = cublaslt::of_gpu(gpu) else { return Ok(false) };
-        let Self { name, left: (left, left_from), right: (right, right_from), sizes, depth } = *self;
+        let Self { left: (left, left_from), right: (right, right_from), sizes, depth, .. } = *self;
         let [rows, columns, k] = sizes;
         if left.dtype() != right.dtype() || sizes.contains(&0) || depth < k {
             return Ok(false);
         }
-        let layouts = match name {
-            "forward" => [Layout::Along, Layout::Along],
-            "backward_input" => [Layout::Along, Layout::Across],
-            _ => [Layout::Across, Layout::Across],
-        };
         let mut at = Addresses {
             left: address(gpu, OP, &mut Arg::InFrom(left, left_from))?,
             right: address(gpu, OP, &mut Arg::InFrom(right, right_from))?,
@@ -243,14 +270,16 @@ impl Product<'_> {
         let alignments = |at: &Addresses| [at.left, at.right, at.y].map(cublaslt::alignment);
         let product = cublaslt::Product {
             sizes,
-            layouts,
+            layouts: self.layouts(),
             from: left.dtype(),
             to: if finish.flags & F32 == 0 { left.dtype() } else { DType::F32 },
             bias: finish.bias.is_some(),
             add: finish.flags & ADD != 0,
             alignments: alignments(&at),
         };
-        let plain = pre.is_none() && finish.residual.is_none() && finish.flags & GELU == 0;
+        // It adds a bias of the result's type only, and ours are f32.
+        let biased = finish.bias.is_some() && product.to != DType::F32;
+        let plain = !biased && pre.is_none() && finish.residual.is_none() && finish.flags & GELU == 0;
         if plain && library.multiply(gpu, OP, product, at)? {
             return Ok(true);
         }

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use half::bf16;
 use simulator::gpus;
 use tensor::{DType, Device, Gpu, Tensor, UseOf};
 
@@ -33,8 +34,8 @@ pub(super) fn with_cublaslt() -> Vec<Device> {
 
 #[test]
 fn many_tiles_and_many_rows_on_hoppers() {
-    // More products than there are stages, and a number of rows that no wide copy can take.
-    for sizes in [[1030, 8, 130], [1100, 9, 7], [140, 520, 264]] {
+    // More products than there are stages; factors of which no map can be, one or both, and of which it can, in parts too.
+    for sizes in [[1030, 8, 130], [1100, 9, 7], [140, 520, 264], [1030, 72, 8]] {
         let draw = Draw { sizes, storage: BF16, scale: 1.0, offset: 0.5, seed: 3, numbers: 1 };
         let on = hoppers();
         forwards_are_as_good_as_naive_ones(draw.clone(), &on[..on.len().min(1)]);
@@ -53,6 +54,25 @@ fn a_row_has_the_same_bits_alone_and_in_a_batch_on_hoppers() {
         for rows in [0..1, 36..37, 3..8, 9..37] {
             assert_eq!(of(rows.clone()), all[rows.start * k..rows.end * k], "rows {rows:?}");
         }
+    }
+}
+
+/// A graph has the maps that its launches were given, and reads what is there at each.
+#[test]
+fn products_on_hoppers_are_captured() {
+    for device in hoppers() {
+        let Device::Cuda(gpu) = &device else { continue };
+        let [mut x, w, b] = arguments(&device, BF16, 0..5, 72);
+        // What is launched has been loaded then.
+        let one = numbers(&forward(&x, &w, &b).unwrap());
+        let (y, graph) = gpu.capture(|| Ok::<_, tensor::Error>(forward(&x, &w, &b).unwrap())).unwrap();
+        assert_eq!(numbers(&y), one);
+        let other = tensor_on(&Device::Cpu, DType::BF16, &[5, 72], &random(5 * 72, 4, 1.0, 0.0));
+        x.write(other.values::<bf16>().unwrap()).unwrap();
+        graph.launch().unwrap();
+        let two = numbers(&forward(&x, &w, &b).unwrap());
+        assert_ne!(one, two);
+        assert_eq!(numbers(&y), two);
     }
 }
 
