@@ -40,7 +40,9 @@ impl<'m> Decoder<'m> {
     /// The first step of other sequences, and one that takes new memory for a cache, is as any; it also loads what it launches. The
     /// second is captured, the others are repetitions.
     fn step_on(&mut self, gpu: &Gpu, ids: &[u32], caches: &mut [&mut KvCache]) -> Result<Tensor> {
-        let go_on = places(gpu, caches)? == self.places && caches.iter().all(|cache| cache.has_room());
+        // Caches of other sequences may be where those of earlier ones were.
+        let is_whole = self.captured.as_ref().is_none_or(|captured| captured.graph.is_whole());
+        let go_on = is_whole && places(gpu, caches)? == self.places && caches.iter().all(|cache| cache.has_room());
         if !go_on {
             self.captured = None;
             let logits = self.plain(ids, caches)?;

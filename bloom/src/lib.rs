@@ -19,7 +19,7 @@ pub use config::Config;
 pub use error::{Error, Result};
 pub use generate::{Completion, Decoding, Finish, Generation};
 pub use model::Bloom;
-pub use plan::{Memory, Plan, PlanFor};
+pub use plan::{Memory, Plan, PlanFor, Sizes};
 pub use rule::{Choices, Rule};
 pub use train::{Batch, Recompute, Trainer};
 pub use weights::Dtype;

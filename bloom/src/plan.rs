@@ -18,8 +18,8 @@ pub enum PlanFor {
         batch: usize,
         /// Tokens of each, prompt and answer.
         tokens: usize,
-        /// Bytes of one weight.
-        weight_size: usize,
+        /// Bytes of one number.
+        sizes: Sizes,
     },
     /// Likelihoods of given answers.
     Scoring {
@@ -27,9 +27,18 @@ pub enum PlanFor {
         batch: usize,
         /// Tokens of each, prompt and answer.
         tokens: usize,
-        /// Bytes of one weight.
-        weight_size: usize,
+        /// Bytes of one number.
+        sizes: Sizes,
     },
+}
+
+/// Bytes of one number.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// Of a weight.
+    pub weight: usize,
+    /// Of keys and values in main memory: 4 beside f32 weights, else 2.
+    pub cached: usize,
 }
 
 /// Whose memory is planned.
@@ -87,18 +96,17 @@ impl Plan {
                 }
                 parts
             }
-            PlanFor::Generation { batch, tokens, weight_size } | PlanFor::Scoring { batch, tokens, weight_size } => {
+            PlanFor::Generation { batch, tokens, sizes } | PlanFor::Scoring { batch, tokens, sizes } => {
                 let (b, t) = (batch as u64, tokens as u64);
                 // The last prompt is kept, for what the next one shares.
                 let held = b.saturating_add(1);
                 let rows = times(&[2, b]);
                 let rows = if matches!(job, PlanFor::Scoring { .. }) { rows.max(chunk_rows(v)) } else { rows };
                 vec![
-                    ("weights", p * weight_size as u64),
+                    ("weights", p * sizes.weight as u64),
                     match memory {
-                        Memory::Main if weight_size == 4 => ("keys and values (f32)", times(&[held, t, l, 2 * c, 4])),
-                        Memory::Main => ("keys and values (bf16)", times(&[held, t, l, 2 * c, 2])),
-                        Memory::Gpu => ("keys and values", times(&[held, t, l, 2 * c, weight_size as u64])),
+                        Memory::Main => ("keys and values", times(&[held, t, l, 2 * c, sizes.cached as u64])),
+                        Memory::Gpu => ("keys and values", times(&[held, t, l, 2 * c, sizes.weight as u64])),
                     },
                     ("activations", times(&[b.saturating_mul(t).min(t.saturating_add(4096)), 12 * c, 4])),
                     ("logits", times(&[rows, v, 4])),
@@ -149,13 +157,13 @@ mod tests {
             let parts = Plan::new(&config, job, Memory::Main).parts;
             parts.iter().filter(|(part, _)| part.starts_with(name)).map(|(_, bytes)| bytes).sum::<u64>()
         };
-        let (batch, tokens, weight_size) = (8, 100, 4);
-        let generation = PlanFor::Generation { batch, tokens, weight_size };
-        let scoring = PlanFor::Scoring { batch, tokens, weight_size };
+        let (batch, tokens, sizes) = (8, 100, Sizes { weight: 4, cached: 4 });
+        let generation = PlanFor::Generation { batch, tokens, sizes };
+        let scoring = PlanFor::Scoring { batch, tokens, sizes };
         for job in [generation, scoring] {
             assert_eq!(bytes(job, "keys and values"), 9 * 100 * 24 * 2 * 1024 * 4);
         }
-        let quantized = PlanFor::Generation { batch, tokens, weight_size: 1 };
+        let quantized = PlanFor::Generation { batch, tokens, sizes: Sizes { weight: 1, cached: 2 } };
         assert_eq!(bytes(quantized, "keys and values"), 9 * 100 * 24 * 2 * 1024 * 2);
         assert_eq!(bytes(generation, "logits"), 2 * 8 * 250_880 * 4);
         assert_eq!(bytes(scoring, "logits"), 267 * 250_880 * 4);

@@ -133,13 +133,17 @@ impl Bloom {
     /// As [`Bloom::quantize`]; ids at or beyond v, or bounds that do not go with them.
     pub fn quantize_for(mut self, dtype: DType, ids: &[u32], bounds: &[u32]) -> Result<Self> {
         let (ids, bounds) = self.check(ids, bounds)?;
+        let table = self.params.value_mut(self.layout.embedding);
+        *table = linear::quantize(table, dtype)?;
         let mut x = self.embed(&mut Tape::off(&self.params), &ids)?.value().clone();
         for layer in 0..self.config.layers {
             let mut tape = Tape::recording(&self.params);
             let input = tape.input(x.clone());
             self.block(&mut tape, layer, &input, &mut Attend::Packed(&bounds))?;
             let given = tape.linear_inputs().map(|(weight, x)| Ok((weight, linear::gram(x)?)));
-            for (weight, gram) in given.collect::<Result<Vec<_>>>()? {
+            let given = given.collect::<Result<Vec<_>>>()?;
+            drop(tape);
+            for (weight, gram) in given {
                 let w = self.params.value_mut(weight);
                 *w = linear::quantize_for(w, dtype, &gram)?;
             }

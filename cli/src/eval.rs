@@ -65,9 +65,6 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
     if args.decode != Decode::Free && args.decoding.beams.is_some() {
         bail!("--decode {}: wanted no --beams, which search without constraints", args.decode.name());
     }
-    if args.decode == Decode::Constrained && args.decoding.max_new_tokens == 0 {
-        bail!("--max-new-tokens: wanted at least 1 with --decode constrained, found 0");
-    }
     if let Some(path) = &args.save {
         can_write(path)?;
     }
@@ -91,7 +88,7 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
             let longest = args.prompt_tokens.saturating_add(args.decoding.max_new_tokens);
             let (batch, ranks) = (args.decoding.side_by_side(1), args.decode == Decode::Rank);
             let (model, text) = if ranks {
-                args.model.load_for(|weight_size| PlanFor::Scoring { batch, tokens: longest, weight_size })?
+                args.model.load_for(|sizes| PlanFor::Scoring { batch, tokens: longest, sizes })?
             } else {
                 args.model.load(batch, longest)?
             };

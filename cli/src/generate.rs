@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
-use bloom::{Bloom, Decoding, Dtype, Finish, Generation, Plan, PlanFor};
+use bloom::{Bloom, Decoding, Dtype, Finish, Generation, Plan, PlanFor, Sizes};
 use clap::Args;
 use ecominstruct::instruction::Instruction;
 use ecominstruct::prompt;
@@ -111,11 +111,11 @@ pub struct DecodingArgs {
 impl ModelArgs {
     /// Loads the model and its tokenizer, after the memory was planned for sequences of `tokens`.
     pub fn load(&self, batch: usize, tokens: usize) -> anyhow::Result<(Bloom, Text)> {
-        self.load_for(|weight_size| PlanFor::Generation { batch, tokens, weight_size })
+        self.load_for(|sizes| PlanFor::Generation { batch, tokens, sizes })
     }
 
-    /// The same, planned for a job, given the bytes of a weight.
-    pub fn load_for(&self, job: impl Fn(usize) -> PlanFor) -> anyhow::Result<(Bloom, Text)> {
+    /// The same, planned for a job, given the bytes of numbers.
+    pub fn load_for(&self, job: impl Fn(Sizes) -> PlanFor) -> anyhow::Result<(Bloom, Text)> {
         let folder = match &self.model {
             Some(folder) => folder.as_path(),
             None if Path::new(DEMO_MODEL).is_dir() => Path::new(DEMO_MODEL),
@@ -129,12 +129,14 @@ impl ModelArgs {
         let config = bloom::Config::read(&folder.join("config.json"))?;
         // Stored weights are views of the file, which the system can drop; only a conversion must fit in memory.
         let device = self.device.open()?;
-        let weight_size = match dtype {
-            Dtype::F32 => 4,
-            Dtype::Stored if config.quantized().is_some() && device == Device::Cpu => 1,
-            _ => 2,
+        let [weight, cached] = match dtype {
+            Dtype::F32 => [4, 4],
+            Dtype::Bf16 => [2, 2],
+            Dtype::Stored if config.quantized().is_some() && device == Device::Cpu => [1, 2],
+            // They may be f32.
+            Dtype::Stored => [2, 4],
         };
-        let plan = Plan::new(&config, job(weight_size), device::memory_of(&device));
+        let plan = Plan::new(&config, job(Sizes { weight, cached }), device::memory_of(&device));
         memory::must_fit(&plan, device::available(&device), "--dtype bf16, a smaller --batch, or a smaller model")?;
         let text = Text::load(self.tokenizer.as_deref().unwrap_or(folder))?;
         let model = Bloom::load(folder, dtype)?;

@@ -147,7 +147,7 @@ fn run(arguments: Ecom) -> anyhow::Result<u8> {
         rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("cannot start the threads")?;
     }
     match arguments.command {
-        Command::Train(args) => on_a_worker(|| train::run(*args)),
+        Command::Train(args) => train::run(*args),
         Command::Generate(args) => on_a_worker(|| generate::run(&args).map(|()| 0)),
         Command::Eval(args) => on_a_worker(|| eval::run(&args).map(|()| 0)),
         Command::Data(args) => dataset::run(&args),
@@ -166,8 +166,9 @@ fn run(arguments: Ecom) -> anyhow::Result<u8> {
 }
 
 /// Runs what computes with a model on one of the threads that share the work. Any other thread sleeps through each operation, of which a
-/// token has hundreds, and is woken after it.
-fn on_a_worker(run: impl FnOnce() -> anyhow::Result<u8> + Send) -> anyhow::Result<u8> {
+/// token has hundreds, and is woken after it. What waits for threads of its own, as the builder of data does, must not be run here: they may
+/// have work for this one.
+fn on_a_worker<T: Send>(run: impl FnOnce() -> T + Send) -> T {
     rayon::scope(|_| run())
 }
 

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::bail;
-use bloom::{Config, Memory, Plan, PlanFor, Recompute};
+use bloom::{Config, Memory, Plan, PlanFor, Recompute, Sizes};
 use clap::Args;
 use serde_json::json;
 use tensor::Gpu;
@@ -58,7 +58,10 @@ pub fn run(args: &PlanArgs) -> anyhow::Result<()> {
     };
     let targets = (args.tokens as f64 * args.response).ceil() as usize;
     let training = |recompute| PlanFor::Training { tokens: args.tokens, targets, recompute };
-    let generation = |weight_size| PlanFor::Generation { batch: args.batch, tokens: args.length, weight_size };
+    let generation = |size| {
+        let sizes = Sizes { weight: size, cached: size };
+        PlanFor::Generation { batch: args.batch, tokens: args.length, sizes }
+    };
     let jobs = [
         ("training, blocks kept", training(Recompute::Keep)),
         ("training, blocks recomputed", training(Recompute::Again)),

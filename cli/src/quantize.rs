@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use bloom::{Bloom, Dtype};
-use clap::Args;
+use clap::{ArgGroup, Args};
 use ecominstruct::eval_set;
 use ecominstruct::pack::Example;
 use tensor::DType;
@@ -21,6 +21,7 @@ use crate::{data, eval};
 
 /// Arguments of `ecom quantize`.
 #[derive(Args, Debug)]
+#[command(group = ArgGroup::new("measures").multiple(true))]
 pub struct QuantizeArgs {
     /// Model folder [default: runs/demo/model, which `ecom train` makes]
     #[arg(long, short, value_name = "DIR", default_value = DEMO_MODEL, hide_default_value = true)]
@@ -32,16 +33,16 @@ pub struct QuantizeArgs {
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u8).range(4..=8))]
     bits: u8,
     /// Instruction file (.jsonl) that the weights are fitted to, best of what the model is for; a few hundred rows are enough
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", group = "measures")]
     calibrate: Option<PathBuf>,
     /// Instruction file (.jsonl) to measure loss and scores with, before and after; may be given several times
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", group = "measures")]
     verify: Vec<PathBuf>,
     /// Take only the first N instructions of each
     #[arg(long, value_name = "N", requires = "verify")]
     limit: Option<usize>,
     /// Tokens of an instruction at most; longer prompts lose their beginning
-    #[arg(long, value_name = "N", default_value_t = 1024)]
+    #[arg(long, value_name = "N", default_value_t = 1024, requires = "measures")]
     length: usize,
     #[command(flatten)]
     decoding: DecodingArgs,
@@ -75,15 +76,13 @@ pub fn run(args: &QuantizeArgs) -> anyhow::Result<()> {
     let was = bytes(&model);
     let model = match fitted {
         Some(rows) => {
-            let examples = data::encode(&spread(rows), &text, args.length, OverflowChoice::TruncatePrompt)?.examples;
-            let mut left = FITTED;
-            let some = examples.iter().take_while(|e| {
-                let tokens = e.prompt.len() + e.response.len();
-                let fits = tokens <= left;
-                left = left.saturating_sub(tokens);
-                fits
-            });
-            let batch = data::batch(some)?;
+            let examples = data::encode(&rows, &text, args.length, OverflowChoice::TruncatePrompt)?.examples;
+            let some = spread(&examples);
+            if some.is_empty() {
+                bail!("--calibrate: wanted instructions of up to {FITTED} tokens, found none");
+            }
+            let batch = data::batch(some.iter().copied())?;
+            say(&format!("fitted to {} instructions, {} tokens", some.len(), thousands(batch.ids.len() as u64)));
             model.quantize_for(format, &batch.ids, &batch.bounds)?
         }
         None => model.quantize(format)?,
@@ -119,10 +118,17 @@ pub fn run(args: &QuantizeArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Up to a thousand of the rows, from all over the file.
-fn spread<T>(rows: Vec<T>) -> Vec<T> {
-    let step = rows.len().div_ceil(1000).max(1);
-    rows.into_iter().step_by(step).collect()
+/// Examples from all over the file, of [`FITTED`] tokens together at most.
+fn spread(examples: &[Example]) -> Vec<&Example> {
+    let tokens = |e: &Example| e.prompt.len() + e.response.len();
+    let step = examples.iter().map(tokens).sum::<usize>().div_ceil(FITTED).max(1);
+    let mut left = FITTED;
+    let fits = |e: &&Example| {
+        let fits = tokens(e) <= left;
+        left -= if fits { tokens(e) } else { 0 };
+        fits
+    };
+    examples.iter().step_by(step).filter(fits).collect()
 }
 
 /// A file to measure with.

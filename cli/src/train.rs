@@ -22,6 +22,7 @@ use crate::demo;
 use crate::device;
 use crate::failure::{self, Failure};
 use crate::memory;
+use crate::on_a_worker;
 use crate::report::{Entry, Log, Progress, say};
 use crate::settings::{Recipe, RecomputeChoice, Run, ScheduleChoice, Settings};
 use crate::signals::Signals;
@@ -90,14 +91,14 @@ pub fn run(args: TrainArgs) -> anyhow::Result<u8> {
     // Until here a signal ends the program at once; nothing would be lost by it.
     let signals = Signals::listen()?;
     let mut job = Job { run: &run, material: &material, trainer, schedule, signals: &signals };
-    if let Some(code) = job.train()? {
+    if let Some(code) = on_a_worker(|| job.train())? {
         return Ok(code);
     }
     let model = job.trainer.into_model();
     let folder = save_model(&run.output, &model, &material.text)?;
     say(&format!("model: {} ({:.0} s)", folder.display(), started.elapsed().as_secs_f64()));
     if let Some(shop) = shop {
-        shop.report(&model, &material.text, &run.output)?;
+        on_a_worker(|| shop.report(&model, &material.text, &run.output))?;
     }
     Ok(signals.exit_code().unwrap_or(0))
 }

@@ -254,12 +254,17 @@ pub struct Graph {
 }
 
 impl Graph {
+    /// Whether the memory of the tensors that it uses is there.
+    pub fn is_whole(&self) -> bool {
+        self.uses.iter().all(|memory| memory.strong_count() > 0)
+    }
+
     /// Puts all of the work on the stream.
     ///
     /// # Errors
     /// The memory of a tensor that it uses is gone, or what the driver says.
     pub fn launch(&self) -> Result<()> {
-        if self.uses.iter().any(|memory| memory.strong_count() == 0) {
+        if !self.is_whole() {
             let reason = "the memory of a tensor that it uses is gone".into();
             return Err(Error::Gpu { action: "launch a graph on GPU", what: self.gpu.ordinal().to_string(), reason });
         }

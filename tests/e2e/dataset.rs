@@ -436,7 +436,7 @@ fn what_is_no_data_is_refused_on_one_line() {
 fn the_demo_is_built_as_any_data_and_trained_on() {
     let dir = folder();
     let dir = dir.path();
-    let run = "train --seed 3 --output demo --hidden 16 --layers 1 --heads 2 --vocab 600 --steps 3 --save-every 0";
+    let run = "train --threads 1 --seed 3 --output demo --hidden 16 --layers 1 --heads 2 --vocab 600 --steps 3 --save-every 0";
     let ran = ecom(dir, run).ok();
     for part in ["en-brand ", "zh-intent ", "\nSeen tasks: ", "\nUnseen tasks: ", "Some answers:"] {
         assert!(ran.out.contains(part), "no {part:?} in\n{}", ran.out);

@@ -81,5 +81,5 @@ fn answers_are_made_as_decode_says() {
     let freely = ecom(dir, "eval long.jsonl --model model --decode constrained --max-new-tokens 2").ok();
     assert!(freely.err.contains("F09-en: 1 of 1 items are answered freely"), "{}", freely.err);
     ecom(dir, "eval long.jsonl --model model --decode constrained --max-new-tokens 0")
-        .refused(2, "--max-new-tokens: wanted at least 1 with --decode constrained");
+        .refused(2, "--max-new-tokens: wanted at least 1 for constrained answers");
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use bloom::{Bloom, Choices, Rule};
 use clap::ValueEnum;
 use ecominstruct::eval_set::{EvalItem, EvalSet};
@@ -69,6 +69,9 @@ impl Answering<'_> {
         let total: usize = sets.iter().map(|s| s.items.len()).sum();
         let mut progress = Progress::new("items", 0, total as u64);
         let constrained = ways.iter().any(|(decode, _)| *decode == Decode::Constrained);
+        if constrained && self.decoding.max_new_tokens == 0 {
+            bail!("--max-new-tokens: wanted at least 1 for constrained answers, found 0");
+        }
         let vocabulary = constrained.then(|| Vocabulary::new(self.text));
         let mut first = 0;
         let mut all = Vec::new();

@@ -74,7 +74,7 @@ impl KvCache {
         self.layers.iter_mut().for_each(|layer| layer.count = layer.count.min(tokens));
     }
 
-    /// A copy of the first tokens, with room for `capacity` (on a GPU, for as many as there was).
+    /// A copy of the first tokens, with room for `capacity`: on a GPU as much as there was, and where nothing was, in main memory.
     #[must_use]
     pub fn first(&self, tokens: usize, capacity: usize) -> Self {
         let mut first = Self { slopes: self.slopes.clone(), ..Self::new(0, self.heads, self.head_dim, self.dtype) };

@@ -363,6 +363,27 @@ fn a_clone_of_a_cache_is_a_copy() {
 }
 
 #[test]
+fn keys_and_values_are_rounded_as_they_are_kept() {
+    let (c, d) = (2 * 20, 20);
+    let pack = Pack::new(vec![61], 2, d, [1.0, 0.0], 9);
+    let mut rounded = pack.clone();
+    for (i, x) in rounded.qkv.iter_mut().enumerate() {
+        *x = if i % (3 * d) < d { *x } else { f64::from(half::bf16::from_f64(*x)) };
+    }
+    assert_ne!(pack.qkv, rounded.qkv);
+    let [want, _] = rounded.forward(&CPU);
+    let on = Setting { kept: DType::BF16, ..CPU };
+    let mut caches = [on.cache(1, &pack), on.cache(1, &pack)];
+    // All of them as new rows beside an empty cache; then half of them in a cache.
+    assert_eq!(bits(&pack.branches(&on, &caches[..1], 0)[0]), bits(&want));
+    pack.append(&on, &mut caches[..1], 0);
+    assert_eq!(bits(&pack.extend(&on, &caches[..1], 0)), bits(&want));
+    pack.part(0, 0..30).append(&on, &mut caches[1..], 0);
+    let rest = pack.part(0, 30..61).branches(&on, &caches[1..], 0);
+    assert_eq!(bits(&rest[1]), bits(&want)[30 * c..]);
+}
+
+#[test]
 fn the_reference_gradient_is_the_slope_of_the_reference() {
     let pack = Pack::new(vec![5, 2], 3, 3, [0.7, 0.2], 11);
     let loss = |qkv: &[f64]| -> f64 {

@@ -40,8 +40,11 @@ pub fn quantize_for(w: &Tensor, dtype: DType, gram: &Tensor) -> Result<Tensor> {
     expect(OP, "the shape of the inputs' products", gram.shape(), &[k, k])?;
     let w = checked(w, bits)?;
     let values = w.values::<f32>().map_err(of(OP))?;
-    let Some(shares) = shares(gram.values().map_err(of(OP))?, k) else {
-        let wanted = "products of finite inputs".into();
+    let gram: &[f32] = gram.values().map_err(of(OP))?;
+    // In f32, products of inputs of which one outweighs all others may need more.
+    let Some(shares) = [DAMPING, 10.0 * DAMPING, 100.0 * DAMPING].iter().find_map(|&damping| shares(gram, k, damping))
+    else {
+        let wanted = "finite, of numbers that f32 holds".into();
         return Err(Error::Argument { op: OP, what: "the inputs' products", wanted, found: "others".into() });
     };
     let stride = k.div_ceil(BLOCK) * bits.tile();
@@ -60,9 +63,9 @@ struct Shares {
 }
 
 /// `None` if H is no sum of squares.
-fn shares(gram: &[f32], k: usize) -> Option<Shares> {
+fn shares(gram: &[f32], k: usize, damping: f64) -> Option<Shares> {
     let mean = (0..k).map(|i| f64::from(gram[i * k + i])).sum::<f64>() / k.max(1) as f64;
-    let more = if mean > 0.0 { DAMPING * mean } else { 1.0 };
+    let more = if mean > 0.0 { damping * mean } else { 1.0 };
     let mut r: Vec<f64> = gram.iter().map(|&x| f64::from(x)).collect();
     (0..k).for_each(|i| r[i * k + i] += more);
     // Cholesky's factorisation from the last column on.
