@@ -41,7 +41,7 @@ pub enum Mode {
 pub fn ptx(root: &Path, mode: Mode) -> anyhow::Result<()> {
     if std::env::var_os(READY).is_none() {
         let Some(wheel) = wheel("nvrtc", NVRTC)? else { return Ok(()) };
-        return with_nvrtc(&wheel.join("nvidia/cuda_nvrtc/lib"));
+        return with_nvrtc(&wheel.join("nvidia/cuda_nvrtc/lib"), mode);
     }
     let include = root.join("kernels/src/cuda").display().to_string();
     for source in kernels(root)? {
@@ -74,8 +74,8 @@ pub fn ptx(root: &Path, mode: Mode) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Runs this same chore in a process that finds this NVRTC before any other.
-fn with_nvrtc(libraries: &Path) -> anyhow::Result<()> {
+/// Runs [`ptx`] in a process that finds this NVRTC before any other.
+fn with_nvrtc(libraries: &Path, mode: Mode) -> anyhow::Result<()> {
     let folder = downloads().join("nvrtc-first");
     std::fs::create_dir_all(&folder)?;
     let link = folder.join("libnvrtc.so");
@@ -83,7 +83,8 @@ fn with_nvrtc(libraries: &Path) -> anyhow::Result<()> {
     std::os::unix::fs::symlink(libraries.join("libnvrtc.so.12"), &link)?;
     let path = std::env::join_paths([folder.as_path(), libraries])?;
     let status = Command::new(std::env::current_exe()?)
-        .args(std::env::args().skip(1))
+        .arg("ptx")
+        .args((mode == Mode::Check).then_some("--check"))
         .env("LD_LIBRARY_PATH", path)
         .env(READY, "1")
         .status()?;
