@@ -188,7 +188,7 @@ impl Bloom {
         // In main memory as if behind caches that hold nothing: keys and values are what generation would see.
         let none = vec![self.cache(); bounds.len() - 1];
         let none: Vec<&KvCache> = none.iter().collect();
-        let cached = self.device() == &Device::Cpu && !none.is_empty();
+        let cached = self.device() == &Device::Cpu;
         let mut attend = if cached { Attend::Branch(&bounds, &none) } else { Attend::Packed(&bounds) };
         for layer in 0..self.config.layers {
             x = self.block(&mut tape, layer, &x, &mut attend)?;

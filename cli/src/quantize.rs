@@ -32,7 +32,7 @@ pub struct QuantizeArgs {
     /// Bits of a weight: 8, nearly without loss, or 4
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u8).range(4..=8))]
     bits: u8,
-    /// Instruction file (.jsonl) that the weights are fitted to, best of what the model is for; a few hundred rows are enough
+    /// Instruction file (.jsonl) that the weights are fitted to, best of what the model is for: 8,192 tokens from all over it
     #[arg(long, value_name = "FILE", group = "measures")]
     calibrate: Option<PathBuf>,
     /// Instruction file (.jsonl) to measure loss and scores with, before and after; may be given several times
@@ -50,7 +50,7 @@ pub struct QuantizeArgs {
 
 /// Tokens of a row in which losses are taken.
 const ROW: usize = 2048;
-/// Tokens that weights are fitted to, at most; more change little and take longer.
+/// Tokens that weights are fitted to, at most: a block's activations of all of them are held at once.
 const FITTED: usize = 8192;
 
 /// Runs `ecom quantize`.
@@ -82,7 +82,7 @@ pub fn run(args: &QuantizeArgs) -> anyhow::Result<()> {
                 bail!("--calibrate: wanted instructions of up to {FITTED} tokens, found none");
             }
             let batch = data::batch(some.iter().copied())?;
-            say(&format!("fitted to {} instructions, {} tokens", some.len(), thousands(batch.ids.len() as u64)));
+            say(&format!("fitting to {} instructions, {} tokens", some.len(), thousands(batch.ids.len() as u64)));
             model.quantize_for(format, &batch.ids, &batch.bounds)?
         }
         None => model.quantize(format)?,

@@ -73,7 +73,21 @@ pub(crate) fn exp<const FMA: bool>(x: f32) -> f32 {
 /// Loads and stores for loops that have to be written with intrinsics.
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod wide {
-    use std::arch::x86_64::{__m256, __m512, _mm256_loadu_ps, _mm256_storeu_ps, _mm512_loadu_ps, _mm512_storeu_ps};
+    use std::arch::x86_64::{
+        __m256, __m512, _mm_prefetch, _mm256_loadu_ps, _mm256_storeu_ps, _mm512_loadu_ps, _mm512_storeu_ps,
+    };
+
+    const CACHE_LINE: usize = 64;
+
+    /// Asks for the cache lines of `bytes` from an address on, which may be any: this reads nothing.
+    #[inline(always)]
+    #[allow(clippy::inline_always)]
+    pub(crate) fn ask<const HINT: i32>(from: *const u8, bytes: usize) {
+        for line in (0..bytes).step_by(CACHE_LINE) {
+            // SAFETY: it reads nothing, and may be asked of any address.
+            unsafe { _mm_prefetch::<HINT>(from.wrapping_add(line).cast()) };
+        }
+    }
 
     #[target_feature(enable = "avx2")]
     #[inline]

@@ -210,16 +210,13 @@ fn total<const FMA: bool, T: Widen, const M: usize, const N: usize>(
 
 #[cfg(target_arch = "x86_64")]
 mod wide {
-    use std::arch::x86_64::{
-        _MM_HINT_T1, _mm_prefetch, _mm256_fmadd_ps, _mm256_setzero_ps, _mm512_fmadd_ps, _mm512_setzero_ps,
-    };
+    use std::arch::x86_64::{_MM_HINT_T1, _mm256_fmadd_ps, _mm256_setzero_ps, _mm512_fmadd_ps, _mm512_setzero_ps};
 
     use super::{Dots, LANES, Widen};
-    use crate::simd::wide::{load, load_512, store, store_512};
+    use crate::simd::wide::{self, load, load_512, store, store_512};
 
     /// How far ahead of the row at hand rows of w are asked for.
     const AHEAD: usize = 16 << 10;
-    const CACHE_LINE: usize = 64;
 
     /// As [`Dots::all`].
     #[target_feature(enable = "avx512f,avx2,fma,f16c")]
@@ -231,12 +228,8 @@ mod wide {
     /// other, and are asked for in that order, whatever the order in which they are read.
     #[inline(always)]
     fn ask<T, const N: usize>(first: &[[T; LANES]], step: usize) {
-        let group = LANES * size_of::<T>();
-        let from = first.as_ptr().cast::<i8>().wrapping_add(AHEAD + step * N * group);
-        for line in (0..N * group).step_by(CACHE_LINE) {
-            // SAFETY: this reads nothing, and may be asked of any address.
-            unsafe { _mm_prefetch::<_MM_HINT_T1>(from.wrapping_add(line)) };
-        }
+        let bytes = N * LANES * size_of::<T>();
+        wide::ask::<_MM_HINT_T1>(first.as_ptr().cast::<u8>().wrapping_add(AHEAD + step * bytes), bytes);
     }
 
     /// The products of whole lanes, summed by lane, of at most 6 pairs of rows.

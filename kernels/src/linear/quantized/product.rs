@@ -276,8 +276,8 @@ impl<const FOUR: bool, const M: usize> Work for Dots<'_, FOUR, M> {
 #[cfg(target_arch = "x86_64")]
 mod wide {
     use std::arch::x86_64::{
-        __m128i, __m256i, __m512i, _MM_HINT_T0, _mm_loadu_si128, _mm_prefetch, _mm256_abs_epi8, _mm256_add_epi32,
-        _mm256_and_si256, _mm256_cvtepi32_ps, _mm256_cvtph_ps, _mm256_fmadd_ps, _mm256_loadu_si256, _mm256_madd_epi16,
+        __m128i, __m256i, __m512i, _MM_HINT_T0, _mm_loadu_si128, _mm256_abs_epi8, _mm256_add_epi32, _mm256_and_si256,
+        _mm256_cvtepi32_ps, _mm256_cvtph_ps, _mm256_fmadd_ps, _mm256_loadu_si256, _mm256_madd_epi16,
         _mm256_maddubs_epi16, _mm256_mul_ps, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps,
         _mm256_setzero_ps, _mm256_sign_epi8, _mm256_srli_epi16, _mm256_xor_si256, _mm512_add_epi32, _mm512_and_si512,
         _mm512_cvtepi32_ps, _mm512_cvtph_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_loadu_si512, _mm512_mul_ps,
@@ -286,7 +286,7 @@ mod wide {
     };
 
     use super::{Dots, GROUPS, ROWS, SCALES, TOGETHER};
-    use crate::simd::wide::store;
+    use crate::simd::wide::{ask, store};
 
     #[target_feature(enable = "avx512f")]
     #[inline]
@@ -361,9 +361,7 @@ mod wide {
         let (low, top, ones) = (_mm256_set1_epi8(15), _mm256_set1_epi8(i8::MIN), _mm256_set1_epi16(1));
         let mut sums = [[_mm256_setzero_ps(); M]; 2];
         for (tile, x, x_scales, offsets) in dots.blocks() {
-            for line in (0..tile.len()).step_by(64) {
-                _mm_prefetch::<_MM_HINT_T0>(tile.as_ptr().cast::<i8>().wrapping_add(AHEAD + line));
-            }
+            ask::<_MM_HINT_T0>(tile.as_ptr().wrapping_add(AHEAD), tile.len());
             let (scales, codes) = tile.split_at(SCALES);
             let codes = codes.as_chunks::<32>().0;
             for (half, (scales, sums)) in scales.as_chunks::<ROWS>().0.iter().zip(&mut sums).enumerate() {
