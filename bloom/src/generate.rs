@@ -132,13 +132,13 @@ impl Bloom {
         if let Some(at) = prompts.iter().position(Vec::is_empty) {
             return Err(Error::Input(format!("prompt {} is empty: wanted at least one token", at + 1)));
         }
-        match settings.decoding {
+        self.awake(|| match settings.decoding {
             Decoding::Beam { .. } if rules.iter().any(Option::is_some) => {
                 Err(Error::Input("a beam search keeps to no rules: wanted greedy decoding or sampling".into()))
             }
             Decoding::Beam { beams, length_penalty } => self.search(prompts, settings, beams, length_penalty),
             _ => self.draw(prompts, rules, settings, on_token),
-        }
+        })
     }
 
     fn draw<'r>(

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use autograd::{Linear, Norm, ParamId, Params, Tape, Var};
 use kernels::attention::{self, KvCache, Since};
-use kernels::{cross_entropy, embedding, linear};
+use kernels::{cross_entropy, embedding, linear, warm};
 use tensor::{DType, Device, Tensor};
 
 use crate::{Config, Error, Result};
@@ -89,6 +89,11 @@ impl Bloom {
             self.config.set_quantized(None);
         }
         Ok(self)
+    }
+
+    /// Runs `work`, in main memory with all threads [`warm`].
+    pub(crate) fn awake<R>(&self, work: impl FnOnce() -> R) -> R {
+        if self.device() == &Device::Cpu { warm(work) } else { work() }
     }
 
     /// Puts every parameter in the optimiser's decaying group, biases and norms too, as torch's AdamW does by default.

@@ -26,6 +26,10 @@ impl Bloom {
         if let Some(at) = prompts.iter().zip(answers).position(|(p, a)| p.is_empty() || a.iter().any(empty)) {
             return Err(Error::Input(format!("prompt {}: wanted at least one token in it and each answer", at + 1)));
         }
+        self.awake(|| self.score_all(prompts, answers, batch))
+    }
+
+    fn score_all(&self, prompts: &[Vec<u32>], answers: &[Vec<Vec<u32>>], batch: usize) -> Result<Vec<Vec<f64>>> {
         let mut scores: Vec<Vec<f64>> = answers.iter().map(|all| vec![0.0; all.len()]).collect();
         let mut waiting = VecDeque::from(order(prompts));
         let mut reader = Reader::new(self, 0);

@@ -19,5 +19,7 @@ pub mod sample;
 mod simd;
 #[cfg(test)]
 mod spec;
+mod warm;
 
 pub use error::{Error, Result};
+pub use warm::warm;

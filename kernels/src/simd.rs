@@ -1,6 +1,8 @@
 //! One source, two compilations: an inner loop is written once over plain arrays and slices, and compiled for the
 //! machine's baseline and again with AVX2 and FMA, chosen at run time.
 
+use half::bf16;
+
 /// An inner loop with its arguments. `call` must be `#[inline(always)]`, and so must everything it uses, or the wide
 /// instructions do not reach it. No rayon inside: parallelism goes around [`run`], never within.
 pub(crate) trait Work {
@@ -37,6 +39,14 @@ pub(crate) fn has_avx512() -> bool {
     is_x86_feature_detected!("avx512f") && has_avx2()
 }
 
+/// Whether products of pairs of bf16 are here: AVX-512's dot product.
+pub(crate) fn has_bf16() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return has_avx512() && is_x86_feature_detected!("avx512bf16");
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
 /// `a * b + c`, fused where the machine fuses. Without the instruction `f32::mul_add` would call a slow routine.
 #[inline(always)]
 #[allow(clippy::inline_always)]
@@ -44,13 +54,23 @@ pub(crate) fn fma<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FMA { a.mul_add(b, c) } else { a * b + c }
 }
 
+/// 1.5 · 2²³: added to a number, it leaves the nearest whole one, to even between two, in the low bits of the mantissa.
+pub(crate) const ROUND: f32 = 12_582_912.0;
+
+/// The nearest number that bf16 has, to even between two. No branches.
+#[inline(always)]
+#[allow(clippy::inline_always)]
+pub(crate) fn to_bf16(x: f32) -> bf16 {
+    let bits = x.to_bits();
+    let nearest = bits.wrapping_add(0x7FFF + (bits >> 16 & 1)) >> 16;
+    bf16::from_bits(if x.is_nan() { bf16::NAN.to_bits() } else { nearest as u16 })
+}
+
 /// `e^x`, at most 2 ulp from the truth; 0 from `x = -104` down to -∞, ∞ from 88.73 up, NaN for NaN. No branches.
 /// Reduction to |r| ≤ ln 2 / 2 and the degree-7 polynomial of Cephes (`expf.c`).
 #[inline(always)]
 #[allow(clippy::inline_always)]
 pub(crate) fn exp<const FMA: bool>(x: f32) -> f32 {
-    // Adding 1.5 · 2²³ leaves the nearest whole number in the low bits of the mantissa.
-    const ROUND: f32 = 12_582_912.0;
     const LN2_HIGH: f32 = 355.0 / 512.0;
     const LN2_LOW: f32 = -2.121_944_4e-4;
     const POLYNOMIAL: [f32; 5] = [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5];

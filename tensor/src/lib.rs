@@ -5,6 +5,7 @@ mod dtype;
 pub mod durable;
 mod error;
 mod gpu;
+mod reuse;
 pub mod safetensors;
 mod shape;
 mod tensor;
@@ -12,6 +13,7 @@ mod tensor;
 pub use dtype::{DType, Element, TILE};
 pub use error::{Error, Result};
 pub use gpu::{Gpu, Graph, UseOf};
+pub use reuse::unwritten;
 pub use shape::Shape;
 pub use tensor::{Device, Tensor};
 

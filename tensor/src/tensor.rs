@@ -5,6 +5,7 @@ use half::bf16;
 use memmap2::Mmap;
 
 use crate::gpu::GpuMemory;
+use crate::reuse::{Owned, unwritten};
 use crate::{DType, Element, Error, Gpu, Result, Shape};
 
 /// Where a tensor's memory lives.
@@ -37,7 +38,7 @@ pub struct Tensor {
 
 #[derive(Clone)]
 enum Memory {
-    F32(Arc<Vec<f32>>),
+    F32(Arc<Owned>),
     Bf16(Arc<Vec<bf16>>),
     U32(Arc<Vec<u32>>),
     /// Bytes of a mapped file, aligned for the tensor's dtype.
@@ -54,12 +55,21 @@ impl Tensor {
         let shape = Shape::new(sizes)?;
         let n = shape.elements();
         let memory = match dtype {
-            DType::F32 => Memory::F32(Arc::new(vec![0.0; n])),
+            DType::F32 => Memory::F32(Arc::new(Owned(vec![0.0; n]))),
             DType::BF16 => Memory::Bf16(Arc::new(vec![bf16::ZERO; n])),
             DType::U32 => Memory::U32(Arc::new(vec![0; n])),
             DType::Q8 | DType::Q4 => Memory::U32(Arc::new(vec![0; dtype.bytes(&shape) / 4])),
         };
         Ok(Self { shape, dtype, memory })
+    }
+
+    /// A tensor of f32 in main memory for a kernel to write, all of it: see [`unwritten`].
+    ///
+    /// # Errors
+    /// As [`Shape::new`].
+    pub fn unwritten(sizes: &[usize]) -> Result<Self> {
+        let numbers = unwritten(Shape::new(sizes)?.elements());
+        Self::new(sizes, numbers)
     }
 
     /// Quantised weights `[n, k]` from their tiles.
@@ -107,7 +117,7 @@ impl Tensor {
         // The casts are between a type and itself: `T` is one of three, told apart by its tag.
         let memory = match T::DTYPE {
             DType::Q8 | DType::Q4 => return Self::zeros(sizes, T::DTYPE), // no `T` has these
-            DType::F32 => Memory::F32(Arc::new(bytemuck::allocation::cast_vec(values))),
+            DType::F32 => Memory::F32(Arc::new(Owned(bytemuck::allocation::cast_vec(values)))),
             DType::BF16 => Memory::Bf16(Arc::new(bytemuck::allocation::cast_vec(values))),
             DType::U32 => Memory::U32(Arc::new(bytemuck::allocation::cast_vec(values))),
         };
@@ -298,7 +308,7 @@ impl Tensor {
         }
         let elsewhere = self.elsewhere(Device::Cpu);
         Ok(match &mut self.memory {
-            Memory::F32(v) => bytemuck::cast_slice_mut(Arc::make_mut(v).as_mut_slice()),
+            Memory::F32(v) => bytemuck::cast_slice_mut(&mut Arc::make_mut(v).0),
             Memory::Bf16(v) => bytemuck::cast_slice_mut(Arc::make_mut(v).as_mut_slice()),
             Memory::U32(v) => bytemuck::cast_slice_mut(Arc::make_mut(v).as_mut_slice()),
             Memory::Mapped(..) => &mut [], // replaced by owned memory just above
@@ -312,7 +322,7 @@ impl Tensor {
     /// A tensor on a GPU.
     pub fn bytes(&self) -> Result<&[u8]> {
         Ok(match &self.memory {
-            Memory::F32(v) => bytemuck::cast_slice(v.as_slice()),
+            Memory::F32(v) => bytemuck::cast_slice(&v.0),
             Memory::Bf16(v) => bytemuck::cast_slice(v.as_slice()),
             Memory::U32(v) => bytemuck::cast_slice(v.as_slice()),
             Memory::Mapped(map, part) => &map[part.clone()],

@@ -1,12 +1,14 @@
 use bytemuck::Zeroable;
 use bytemuck::allocation::zeroed_vec;
 use half::bf16;
+use rayon::prelude::*;
 use tensor::{DType, Device, Gpu, Tensor};
 
 use super::tile::{Kept, Rows};
 use super::{OP, Sizes, cuda, documents, floats};
 use crate::Result;
 use crate::error::{expect, float, of};
+use crate::simd::{self, Work};
 use crate::{Error, attention};
 
 /// The keys and values of one sequence's tokens in every layer, where what is added first is: in main memory f32 or bf16, on a GPU in
@@ -227,11 +229,55 @@ fn resized<T: Copy + Zeroable>(all: &[T], heads: usize, [had, first, has]: [usiz
 }
 
 impl Numbers {
-    fn write(&mut self, at: usize, row: &[f32]) {
+    /// Writes rows of `d` behind the first `count` of each head's `capacity`; `row` has the i-th of a head.
+    fn write<'a>(
+        &mut self,
+        new: usize,
+        [capacity, count, d]: [usize; 3],
+        row: impl Fn(usize, usize) -> &'a [f32] + Sync,
+    ) {
         match self {
-            Self::F32(all) => all[at..][..row.len()].copy_from_slice(row),
-            Self::Bf16(all) => all[at..].iter_mut().zip(row).for_each(|(to, &x)| *to = bf16::from_f32(x)),
+            Self::F32(all) => write(all, new, [capacity, count, d], |to, head, i| to.copy_from_slice(row(head, i))),
+            Self::Bf16(all) => {
+                write(all, new, [capacity, count, d], |to, head, i| simd::run(Round { from: row(head, i), to }));
+            }
         }
+    }
+}
+
+fn write<T: Send>(
+    all: &mut [T],
+    new: usize,
+    [capacity, count, d]: [usize; 3],
+    write: impl Fn(&mut [T], usize, usize) + Sync,
+) {
+    let head = |(head, all): (usize, &mut [T])| {
+        all[count * d..][..new * d].chunks_exact_mut(d).enumerate().for_each(|(i, to)| write(to, head, i));
+    };
+    if new == 0 {
+        return;
+    }
+    // A token's rows are too few to wake other threads for.
+    if new < 16 {
+        all.chunks_exact_mut(capacity * d).enumerate().for_each(head);
+    } else {
+        all.par_chunks_exact_mut(capacity * d).enumerate().for_each(head);
+    }
+}
+
+/// A row on its way to bf16.
+struct Round<'a> {
+    from: &'a [f32],
+    to: &'a mut [bf16],
+}
+
+impl Work for Round<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    #[allow(clippy::inline_always)]
+    fn call<const FMA: bool>(self) {
+        self.to.iter_mut().zip(self.from).for_each(|(to, &x)| *to = simd::to_bf16(x));
     }
 }
 
@@ -289,12 +335,9 @@ pub fn append(
     for (cache, rows) in caches.iter_mut().zip(documents) {
         let layer = &mut cache.layers[layer];
         layer.reserve(rows.len(), heads, d);
-        for head in 0..heads {
-            for (i, row) in rows.clone().enumerate() {
-                let to = (head * layer.capacity + layer.count + i) * d;
-                layer.keys.write(to, &values[sizes.at(row, head, 1)..][..d]);
-                layer.values.write(to, &values[sizes.at(row, head, 2)..][..d]);
-            }
+        let place = [layer.capacity, layer.count, d];
+        for (i, to) in [(1, &mut layer.keys), (2, &mut layer.values)] {
+            to.write(rows.len(), place, |head, row| &values[sizes.at(rows.start + row, head, i)..][..d]);
         }
         layer.count += rows.len();
     }

@@ -28,12 +28,13 @@ mod tile;
 use std::ops::Range;
 
 use rayon::prelude::*;
-use tensor::{DType, Device, Tensor};
+use tensor::{DType, Device, Tensor, unwritten};
 
 pub use cache::{KvCache, Since, append};
 use tile::{Joined, Rows};
 
 use crate::error::{expect, float, of};
+use crate::linear::Output;
 use crate::{Error, Result, simd};
 
 const OP: &str = "attention";
@@ -133,7 +134,7 @@ pub fn decode(qkv: &Tensor, caches: &[&KvCache], layer: usize, since: Option<&Si
         return cuda::decode(gpu, qkv, &shape, caches, layer, since);
     }
     let (slopes, values) = (slopes(shape.heads), floats(qkv)?);
-    let mut out = vec![0.0; shape.t * shape.c()];
+    let mut out = unwritten(shape.t * shape.c());
     out.par_chunks_exact_mut(shape.d).enumerate().for_each(|(i, out)| {
         let (row, head) = (i / shape.heads, i % shape.heads);
         let [keys, rows] = caches[row].rows(layer, head);
@@ -171,7 +172,7 @@ pub fn backward(
     }
     let (dout, qkv, out, stats) = (floats(dout)?, floats(qkv)?, floats(out)?, floats(stats)?);
     let slopes = slopes(heads);
-    let mut dqkv = vec![0.0; t * 3 * c];
+    let mut dqkv = unwritten(t * 3 * c);
     for rows in documents.into_iter().filter(|rows| !rows.is_empty()) {
         let (start, count) = (rows.start, rows.len());
         let gradients: Vec<Vec<f32>> = (0..heads)
@@ -225,35 +226,35 @@ fn attend(qkv: &[f32], shape: &Sizes, sources: &[Source]) -> Result<(Tensor, Ten
         .iter()
         .flat_map(|source| blocks(&source.rows).flat_map(move |row| (0..heads).map(move |head| (source, row, head))))
         .collect();
-    let done: Vec<(Vec<f32>, Vec<[f32; 2]>)> = tasks
-        .par_iter()
-        .with_max_len(1)
-        .map(|&(source, row, head)| {
-            let (start, end) = (source.rows.start, source.rows.end);
-            let part =
-                |from: usize, i, count| Rows { values: &qkv[shape.at(from, head, i)..], stride: 3 * c, count, size: d };
-            let new = [1, 2].map(|i| part(start, i, end - start));
-            let [keys, values] = match source.keys {
-                Keys::New => new.map(Joined::from),
-                Keys::Cached(cache, layer) => cache.rows(layer, head).map(Joined::from),
-                Keys::After(cache, layer) => {
-                    let [keys, values] = cache.rows(layer, head);
-                    let [new_keys, new_values] = new;
-                    [Joined { before: keys, after: new_keys }, Joined { before: values, after: new_values }]
-                }
-            };
-            let past = keys.count() - (end - start);
-            let queries = part(row, 0, QUERIES.min(end - row));
-            simd::run(forward::Block { queries, keys, values, first: past + row - start, slope: slopes[head] })
-        })
-        .collect();
-    let (mut out, mut stats) = (vec![0.0; t * c], vec![0.0; t * heads * 2]);
-    for ((_, row, head), (rows, of_rows)) in tasks.into_iter().zip(done) {
+    let (mut out, mut stats) = (unwritten(t * c), unwritten(t * heads * 2));
+    let (all, all_stats) = (Output::new(&mut out, c), Output::new(&mut stats, 2 * heads));
+    tasks.par_iter().with_max_len(1).for_each(|&(source, row, head)| {
+        let (start, end) = (source.rows.start, source.rows.end);
+        let part =
+            |from: usize, i, count| Rows { values: &qkv[shape.at(from, head, i)..], stride: 3 * c, count, size: d };
+        let new = [1, 2].map(|i| part(start, i, end - start));
+        let [keys, values] = match source.keys {
+            Keys::New => new.map(Joined::from),
+            Keys::Cached(cache, layer) => cache.rows(layer, head).map(Joined::from),
+            Keys::After(cache, layer) => {
+                let [keys, values] = cache.rows(layer, head);
+                let [new_keys, new_values] = new;
+                [Joined { before: keys, after: new_keys }, Joined { before: values, after: new_values }]
+            }
+        };
+        let past = keys.count() - (end - start);
+        let queries = part(row, 0, QUERIES.min(end - row));
+        let block = forward::Block { queries, keys, values, first: past + row - start, slope: slopes[head] };
+        let (rows, of_rows) = simd::run(block);
         for (i, (from, of_row)) in rows.chunks_exact(d).zip(of_rows).enumerate() {
-            out[(row + i) * c + head * d..][..d].copy_from_slice(from);
-            stats[((row + i) * heads + head) * 2..][..2].copy_from_slice(&of_row);
+            // SAFETY: a task alone writes to the columns of its head in its rows.
+            let to = unsafe { all.part(row + i, head * d..(head + 1) * d) };
+            // SAFETY: as above.
+            let to_stats = unsafe { all_stats.part(row + i, 2 * head..2 * (head + 1)) };
+            to.copy_from_slice(from);
+            to_stats.copy_from_slice(&of_row);
         }
-    }
+    });
     Ok((Tensor::new(&[t, c], out).map_err(of(OP))?, Tensor::new(&[t, 2 * heads], stats).map_err(of(OP))?))
 }
 

@@ -6,7 +6,7 @@
 use half::bf16;
 
 use crate::linear::Widen;
-use crate::simd::fma;
+use crate::simd::{fma, to_bf16};
 
 /// Queries side by side: two AVX2 registers.
 pub const LANES: usize = 16;
@@ -159,7 +159,7 @@ impl<'a> Joined<'a> {
                 }
                 Kept::Bf16(_) => {
                     let row = self.after.row(i - border).unwrap_or(&[]);
-                    to.iter_mut().zip(row).for_each(|(to, &x)| *to = bf16::from_f32(x).widen());
+                    to.iter_mut().zip(row).for_each(|(to, &x)| *to = to_bf16(x).widen());
                 }
             }
         }

@@ -14,7 +14,7 @@ mod spec;
 
 use half::bf16;
 use rayon::prelude::*;
-use tensor::{DType, Device, Tensor};
+use tensor::{DType, Device, Tensor, unwritten};
 
 use crate::error::{expect, float, of};
 use crate::linear::gemm::{Matrix, Start, Values, gemm};
@@ -117,7 +117,7 @@ pub fn forward_backward(
     let dtable = dtable.values_mut::<f32>().map_err(of(OP))?;
     let (v, c) = (head.v, head.c);
     let mut losses = Vec::with_capacity(targets.len());
-    let mut dhidden = vec![0.0; targets.len() * c];
+    let mut dhidden = unwritten(targets.len() * c);
     let mut rest = dhidden.as_mut_slice();
     let table = head.values()?;
     head.chunks(|logits, hidden, targets| {
@@ -207,7 +207,7 @@ impl<'a> Head<'a> {
     /// Calls `each` with the logits, the hidden rows and the targets of every chunk, in order.
     fn chunks(&self, mut each: impl FnMut(&mut [f32], &[f32], &[u32]) -> Result<()>) -> Result<()> {
         let size = chunk_rows(self.v);
-        let mut logits = vec![0.0; size.min(self.targets.len()) * self.v];
+        let mut logits = unwritten(size.min(self.targets.len()) * self.v);
         for (i, targets) in self.targets.chunks(size).enumerate() {
             let hidden = &self.hidden[i * size * self.c..][..targets.len() * self.c];
             let logits = &mut logits[..targets.len() * self.v];

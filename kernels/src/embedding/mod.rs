@@ -26,7 +26,7 @@ pub fn forward(table: &Tensor, ids: &[u32]) -> Result<Tensor> {
         float(op, "the table's dtype", table)?;
         return cuda::forward(gpu, table, ids);
     }
-    let mut y = Tensor::zeros(&[ids.len(), c], DType::F32).map_err(of(op))?;
+    let mut y = Tensor::unwritten(&[ids.len(), c]).map_err(of(op))?;
     let rows = y.values_mut::<f32>().map_err(of(op))?;
     match table.dtype() {
         DType::Q8 | DType::Q4 => quantized::rows(table, ids.iter().map(|&id| id as usize), rows)?,

@@ -1,6 +1,7 @@
 #![allow(clippy::inline_always)] // a requirement of `simd::Work`
 
 use rayon::prelude::*;
+use tensor::unwritten;
 
 use crate::simd::{self, Work, fma};
 
@@ -27,7 +28,7 @@ const CHUNK: usize = 16;
 /// The normalised rows `[t, c]` and their stats `[t, 2]`.
 pub fn forward(x: &[f32], affine: &Affine) -> (Vec<f32>, Vec<f32>) {
     let c = affine.gamma.len();
-    let (mut y, mut stats) = (vec![0.0; x.len()], vec![0.0; rows(x, c) * 2]);
+    let (mut y, mut stats) = (unwritten(x.len()), unwritten(rows(x, c) * 2));
     let size = (CHUNK * c).max(1);
     (y.par_chunks_mut(size), stats.par_chunks_mut(CHUNK * 2), x.par_chunks(size)).into_par_iter().for_each(
         |(y, stats, x)| {
@@ -42,7 +43,7 @@ pub fn forward(x: &[f32], affine: &Affine) -> (Vec<f32>, Vec<f32>) {
 /// The sums x + residual `[t, c]`, their normalised rows `[t, c]`, and stats `[t, 2]`.
 pub fn add_forward(x: &[f32], residual: &[f32], affine: &Affine) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
     let c = affine.gamma.len();
-    let (mut sum, mut y, mut stats) = (vec![0.0; x.len()], vec![0.0; x.len()], vec![0.0; rows(x, c) * 2]);
+    let (mut sum, mut y, mut stats) = (unwritten(x.len()), unwritten(x.len()), unwritten(rows(x, c) * 2));
     let size = (CHUNK * c).max(1);
     (sum.par_chunks_mut(size), y.par_chunks_mut(size), stats.par_chunks_mut(CHUNK * 2), x.par_chunks(size))
         .into_par_iter()
@@ -63,7 +64,7 @@ pub fn add_forward(x: &[f32], residual: &[f32], affine: &Affine) -> (Vec<f32>, V
 /// The gradient of the rows `[t, c]`; the gradients of gamma and beta are added to `dgamma` and `dbeta` `[c]`.
 pub fn backward(rows: &Rows, dgamma: &mut [f32], dbeta: &mut [f32]) -> Vec<f32> {
     let c = rows.gamma.len();
-    let mut dx = vec![0.0; rows.x.len()];
+    let mut dx = unwritten(rows.x.len());
     let size = (CHUNK * c).max(1);
     let sums: Vec<Vec<[f64; 2]>> = dx
         .par_chunks_mut(size)

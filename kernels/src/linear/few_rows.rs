@@ -29,10 +29,16 @@ pub(super) fn multiply<T: Widen + Sync>(
     let task = |i: usize| {
         let first = i * TASK;
         let cols = first..n.min(first + TASK);
-        Dots { x, w: &w[first * k..cols.end * k], k, rows: t, first, output }.run();
+        if k > 0 {
+            Dots { x, w: &w[first * k..cols.end * k], k, rows: t, first, output }.run();
+        }
         for row in 0..t {
             // SAFETY: a task alone writes to its columns.
-            finish(row, first, unsafe { output.part(row, cols.clone()) });
+            let part = unsafe { output.part(row, cols.clone()) };
+            if k == 0 {
+                part.fill(0.0);
+            }
+            finish(row, first, part);
         }
     };
     let tasks = n.div_ceil(TASK);
@@ -78,9 +84,6 @@ impl<T: Widen> Dots<'_, T> {
     /// worth several of w, of which the next come to the second-level cache meanwhile.
     #[inline(always)]
     fn all<const FMA: bool, const WIDTH: usize>(&self) {
-        if self.k == 0 {
-            return; // The output is zero already.
-        }
         if self.rows == 1 {
             self.rows_of_w::<FMA, WIDTH, 1>();
         } else if WIDTH == 16 {

@@ -1,6 +1,7 @@
 //! Matrix times matrix in f32, after Goto & van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008),
 //! and BLIS: both factors are copied in blocks to memory that the innermost loop reads in order; that loop keeps a
-//! tile of 6 × 16 sums in registers.
+//! tile of 6 × 16 sums in registers. Where the machine multiplies pairs of bf16, factors may be such pairs ([`Matrix::in_pairs`]): twice
+//! the products in a tile of 6 × 32, summed in f32.
 //!
 //! The bits of `c[i, j]` depend on row i of `a`, column j of `b` and k alone: products are summed in order of k
 //! within a block of 256, from zero, and the blocks' sums are added to c in order. Neither the tiling of m and n nor
@@ -45,12 +46,23 @@ pub(crate) struct Matrix<'a> {
     pub cols: usize,
     pub row_stride: usize,
     pub col_stride: usize,
+    /// Whether an element is two numbers, neighbours in k, which are multiplied as bf16 where [`simd::has_bf16`]; in one factor they
+    /// are if they are in the other.
+    pub pairs: bool,
 }
 
 impl<'a> Matrix<'a> {
     /// A contiguous row-major matrix.
     pub fn row_major(values: Values<'a>, rows: usize, cols: usize) -> Self {
-        Self { values, rows, cols, row_stride: cols, col_stride: 1 }
+        Self { values, rows, cols, row_stride: cols, col_stride: 1, pairs: false }
+    }
+
+    /// The same matrix with an element for each two neighbours of a row, if a row is an even number of them.
+    pub fn in_pairs(self) -> Option<Self> {
+        let fits =
+            !self.pairs && self.col_stride == 1 && self.cols.is_multiple_of(2) && self.row_stride.is_multiple_of(2);
+        let halves = Self { cols: self.cols / 2, row_stride: self.row_stride / 2, pairs: true, ..self };
+        fits.then_some(halves)
     }
 
     /// The transpose, over the same memory.
@@ -82,6 +94,7 @@ where
 {
     let (m, k, n) = (a.rows, a.cols, b.cols);
     assert!(b.rows == k && m.checked_mul(n) == Some(c.len()), "gemm shapes are the caller's to check");
+    assert_eq!(a.pairs, b.pairs, "both factors alike");
     if m == 0 || n == 0 {
         return;
     }
@@ -109,7 +122,8 @@ where
                 let down: Vec<_> = pieces(rows.clone(), TASK_ROWS, TILE_ROWS).collect();
                 let task = |i: usize| {
                     let (rows, cols) = (down[i / across.len()].clone(), across[i % across.len()].clone());
-                    simd::run(Task {
+                    let task = Task {
+                        pairs: a.pairs,
                         a: packed_a.panels(rows.start),
                         b: packed_b.1.panels(cols.start),
                         depth: depth.len(),
@@ -117,7 +131,8 @@ where
                         cols: cols.clone(),
                         start: if depth.start == 0 { start } else { Start::Add },
                         output: &output,
-                    });
+                    };
+                    task.run();
                     if depth.end == k {
                         for row in rows {
                             // SAFETY: a task alone writes to its rows and columns.
@@ -144,6 +159,7 @@ fn pieces(range: Range<usize>, most: usize, unit: usize) -> impl Iterator<Item =
 
 /// One task's part of c and what it is made of.
 struct Task<'a> {
+    pairs: bool,
     /// The panels from the first row and the first column on.
     a: &'a [[f32; TILE_ROWS]],
     b: &'a [[f32; TILE_COLS]],
@@ -154,22 +170,83 @@ struct Task<'a> {
     output: &'a Output<'a>,
 }
 
+impl Task<'_> {
+    fn run(self) {
+        #[cfg(target_arch = "x86_64")]
+        if self.pairs {
+            assert!(simd::has_bf16(), "pairs are for machines that multiply them");
+            // SAFETY: the instructions were just found.
+            return unsafe { wide::pairs(&self) };
+        }
+        simd::run(self);
+    }
+
+    /// Blocks of k, and whether what c holds is of use then.
+    #[inline(always)]
+    fn blocks(&self) -> impl Iterator<Item = (Range<usize>, Start)> {
+        let (all, start) = (self.depth, self.start);
+        let start = move |first| if first == 0 { start } else { Start::Add };
+        (0..all).step_by(DEPTH).map(move |first| (first..all.min(first + DEPTH), start(first)))
+    }
+
+    /// The panels of a, and the row of c with which each begins.
+    #[inline(always)]
+    fn panels_of_a(&self) -> impl Iterator<Item = (usize, &[[f32; TILE_ROWS]])> {
+        self.rows.clone().step_by(TILE_ROWS).zip(self.a.chunks_exact(self.depth))
+    }
+
+    #[inline(always)]
+    fn panels_of_b(&self) -> impl Iterator<Item = (usize, &[[f32; TILE_COLS]])> {
+        self.cols.clone().step_by(TILE_COLS).zip(self.b.chunks_exact(self.depth))
+    }
+
+    /// Puts a tile where it belongs.
+    #[inline(always)]
+    fn write(&self, row: usize, col: usize, tile: &[[f32; TILE_COLS]; TILE_ROWS], start: Start) {
+        for (i, sums) in (row..self.rows.end).zip(tile) {
+            // SAFETY: a task alone writes to its rows and columns.
+            let c = unsafe { self.output.part(i, col..self.cols.end.min(col + TILE_COLS)) };
+            write(c, sums, start);
+        }
+    }
+}
+
 impl Work for Task<'_> {
     type Output = ();
 
     #[inline(always)]
     fn call<const FMA: bool>(self) {
-        for first in (0..self.depth).step_by(DEPTH) {
-            let depth = first..self.depth.min(first + DEPTH);
-            let start = if first == 0 { self.start } else { Start::Add };
-            for (col, b) in self.cols.clone().step_by(TILE_COLS).zip(self.b.chunks_exact(self.depth)) {
-                let cols = col..self.cols.end.min(col + TILE_COLS);
-                for (row, a) in self.rows.clone().step_by(TILE_ROWS).zip(self.a.chunks_exact(self.depth)) {
+        for (depth, start) in self.blocks() {
+            for (col, b) in self.panels_of_b() {
+                for (row, a) in self.panels_of_a() {
                     let tile = multiply::<FMA>(&a[depth.clone()], &b[depth.clone()]);
-                    for (i, sums) in (row..self.rows.end).zip(&tile) {
-                        // SAFETY: a task alone writes to its rows and columns.
-                        let c = unsafe { self.output.part(i, cols.clone()) };
-                        write(c, sums, start);
+                    self.write(row, col, &tile, start);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod wide {
+    use super::{TILE_COLS, TILE_ROWS, Task};
+    use crate::linear::tile;
+
+    /// The task of pairs: two panels of columns at a time.
+    #[target_feature(enable = "avx512f,avx512bf16,avx2,fma")]
+    pub fn pairs(task: &Task<'_>) {
+        for (depth, start) in task.blocks() {
+            let mut panels = task.panels_of_b();
+            while let Some((col, left)) = panels.next() {
+                // An odd one out goes with itself, to nowhere.
+                let right = panels.next();
+                let both = [left, right.map_or(left, |(_, right)| right)].map(|b| &b[depth.clone()]);
+                for (row, a) in task.panels_of_a() {
+                    let mut tiles = [[[0.0; TILE_COLS]; TILE_ROWS]; 2];
+                    tile::wide::multiply_pairs(&a[depth.clone()], both, &mut tiles);
+                    task.write(row, col, &tiles[0], start);
+                    if let Some((col, _)) = right {
+                        task.write(row, col, &tiles[1], start);
                     }
                 }
             }

@@ -25,9 +25,9 @@ use rayon::prelude::*;
 use tensor::{DType, Device, Gpu, Tensor};
 
 use crate::error::{expect, float, of};
-use crate::{Error, Result};
+use crate::{Error, Result, simd};
 use gemm::{Matrix, Start, Values, gemm, gemm_then};
-use output::Output;
+pub(crate) use output::Output;
 pub(crate) use pack::Widen;
 pub use quantized::{dequantize, first_bad_scale, gram, quantize, quantize_for};
 
@@ -80,7 +80,7 @@ pub fn forward_gelu_saved(x: &Tensor, w: &Tensor, b: &Tensor) -> Result<(Tensor,
         return cuda::forward_gelu_saved(gpu, x, w, b);
     }
     let pre = many_rows(op, x, w, b, Epilogue::None)?;
-    let mut y = Tensor::zeros(pre.shape(), DType::F32).map_err(of(op))?;
+    let mut y = Tensor::unwritten(pre.shape()).map_err(of(op))?;
     let from = pre.values::<f32>().map_err(of(op))?.par_chunks(CHUNK);
     let to = y.values_mut::<f32>().map_err(of(op))?.par_chunks_mut(CHUNK);
     from.zip(to).for_each(|(from, to)| {
@@ -101,7 +101,7 @@ pub fn gelu_backward(dy: &Tensor, pre: &Tensor) -> Result<Tensor> {
         expect(op, "dtype of pre", pre.dtype(), float(op, "dtype of dy", dy)?)?;
         return cuda::gelu_backward(gpu, dy, pre);
     }
-    let mut dx = Tensor::zeros(dy.shape(), DType::F32).map_err(of(op))?;
+    let mut dx = Tensor::unwritten(dy.shape()).map_err(of(op))?;
     let pre = pre.values::<f32>().map_err(of(op))?.par_chunks(CHUNK);
     let dy = dy.values::<f32>().map_err(of(op))?.par_chunks(CHUNK);
     let to = dx.values_mut::<f32>().map_err(of(op))?.par_chunks_mut(CHUNK);
@@ -124,7 +124,7 @@ pub fn backward_input(dy: &Tensor, w: &Tensor) -> Result<Tensor> {
     }
     let dy = Matrix::row_major(activations(op, dy)?, t, n);
     let w = Matrix::row_major(weights(op, w)?, n, k);
-    let mut dx = Tensor::zeros(&[t, k], DType::F32).map_err(of(op))?;
+    let mut dx = Tensor::unwritten(&[t, k]).map_err(of(op))?;
     gemm(dx.values_mut().map_err(of(op))?, dy, w, Start::Zero);
     Ok(dx)
 }
@@ -176,7 +176,7 @@ pub fn few_rows(x: &Tensor, w: &Tensor, b: Option<&Tensor>, epilogue: Epilogue<'
     }
     let finish = Finish::new(op, n, b, epilogue)?;
     let x = x.values::<f32>().map_err(of(op))?;
-    let mut y = Tensor::zeros(&[t, n], DType::F32).map_err(of(op))?;
+    let mut y = Tensor::unwritten(&[t, n]).map_err(of(op))?;
     if w.dtype().tile().is_some() {
         let apply = |row: usize, col: usize, part: &mut [f32]| finish.apply(row, col, part);
         quantized::multiply(op, x, w, y.values_mut().map_err(of(op))?, apply)?;
@@ -212,7 +212,8 @@ fn many_rows(op: &'static str, x: &Tensor, w: &Tensor, b: &Tensor, epilogue: Epi
     let finish = Finish::new(op, n, Some(b), epilogue)?;
     let x = Matrix::row_major(activations(op, x)?, t, k);
     let w = Matrix::row_major(weights(op, w)?, n, k);
-    let mut y = Tensor::zeros(&[t, n], DType::F32).map_err(of(op))?;
+    let mut y = Tensor::unwritten(&[t, n]).map_err(of(op))?;
+    let (x, w) = in_pairs(x, w).unwrap_or((x, w));
     gemm_then(y.values_mut().map_err(of(op))?, x, w.t(), Start::Zero, |row, col, part| finish.apply(row, col, part));
     Ok(y)
 }
@@ -264,6 +265,12 @@ fn weights<'a>(op: &'static str, w: &'a Tensor) -> Result<Values<'a>> {
         DType::BF16 => Values::Bf16(w.values().map_err(of(op))?),
         _ => Values::F32(w.values().map_err(of(op))?),
     })
+}
+
+/// Both factors of `x · Wᵀ` as pairs, if W is bf16, k is even and the machine multiplies pairs.
+fn in_pairs<'a>(x: Matrix<'a>, w: Matrix<'a>) -> Option<(Matrix<'a>, Matrix<'a>)> {
+    let wanted = matches!(w.values, Values::Bf16(_)) && simd::has_bf16();
+    wanted.then(|| Some((x.in_pairs()?, w.in_pairs()?))).flatten()
 }
 
 /// What is done to a part of a row of `x · Wᵀ`.

@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 /// A row-major matrix under construction.
-pub(super) struct Output<'a> {
+pub(crate) struct Output<'a> {
     start: *mut f32,
     rows: usize,
     cols: usize,

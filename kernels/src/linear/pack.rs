@@ -4,8 +4,8 @@
 
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::{
-    __m256, __m512, _mm_loadu_si128, _mm256_castsi256_ps, _mm256_cvtepu16_epi32, _mm256_loadu_si256, _mm256_slli_epi32,
-    _mm512_castsi512_ps, _mm512_cvtepu16_epi32, _mm512_slli_epi32,
+    __m256, __m512, _mm_loadu_si128, _mm256_castsi256_ps, _mm256_cvtepu16_epi32, _mm256_loadu_ps, _mm256_loadu_si256,
+    _mm256_slli_epi32, _mm512_castsi512_ps, _mm512_cvtepu16_epi32, _mm512_slli_epi32,
 };
 use std::cell::RefCell;
 use std::ops::Range;
@@ -77,9 +77,11 @@ pub(super) fn pack<const W: usize>(
         let lanes = first..lanes.end.min(first + group);
         let to = to.as_chunks_mut::<W>().0;
         let depth = depth.clone();
-        match source.values {
-            Values::F32(from) => simd::run(Copy { from, source, lanes, depth, to }),
-            Values::Bf16(from) => simd::run(Copy { from, source, lanes, depth, to }),
+        match (source.values, source.pairs) {
+            (Values::F32(from), false) => simd::run(Copy { from, source, lanes, depth, to }),
+            (Values::Bf16(from), false) => simd::run(Copy { from, source, lanes, depth, to }),
+            (Values::F32(from), true) => simd::run(Copy { from: from.as_chunks::<2>().0, source, lanes, depth, to }),
+            (Values::Bf16(from), true) => simd::run(Copy { from: from.as_chunks::<2>().0, source, lanes, depth, to }),
         }
     };
     if alone {
@@ -152,6 +154,62 @@ impl Widen for bf16 {
     }
 }
 
+/// What fills a lane of a panel: a number in f32, or the bits of two in bf16, the first in the lower half.
+trait Lane: std::marker::Copy {
+    fn lane(self) -> f32;
+
+    /// # Safety
+    /// AVX2 is here.
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn lanes_8(from: &[Self; 8]) -> __m256;
+}
+
+impl<T: Widen> Lane for T {
+    #[inline(always)]
+    fn lane(self) -> f32 {
+        self.widen()
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    unsafe fn lanes_8(from: &[Self; 8]) -> __m256 {
+        // SAFETY: AVX2 is here.
+        unsafe { T::widen_8(from) }
+    }
+}
+
+impl Lane for [bf16; 2] {
+    #[inline(always)]
+    fn lane(self) -> f32 {
+        let [low, high] = self.map(|x| u32::from(x.to_bits()));
+        f32::from_bits(low | high << 16)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    unsafe fn lanes_8(from: &[Self; 8]) -> __m256 {
+        // SAFETY: 32 bytes are there to read; the instruction asks for no alignment.
+        unsafe { _mm256_loadu_ps(from.as_ptr().cast()) }
+    }
+}
+
+/// Rounded to the nearest, to even between two.
+impl Lane for [f32; 2] {
+    #[inline(always)]
+    fn lane(self) -> f32 {
+        self.map(simd::to_bf16).lane()
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    unsafe fn lanes_8(from: &[Self; 8]) -> __m256 {
+        wide::round_to_pairs(from)
+    }
+}
+
 /// Some panels to fill.
 struct Copy<'a, T, const W: usize> {
     from: &'a [T],
@@ -161,7 +219,7 @@ struct Copy<'a, T, const W: usize> {
     to: &'a mut [[f32; W]],
 }
 
-impl<T: Widen, const W: usize> Work for Copy<'_, T, W> {
+impl<T: Lane, const W: usize> Work for Copy<'_, T, W> {
     type Output = ();
 
     #[inline(always)]
@@ -173,7 +231,7 @@ impl<T: Widen, const W: usize> Work for Copy<'_, T, W> {
             for (i, d) in depth.clone().enumerate() {
                 let row = &from[at(lanes.start, d)..at(lanes.start + whole * W, d)];
                 for (panel, row) in row.as_chunks::<W>().0.iter().enumerate() {
-                    to[panel * depth.len() + i] = row.map(T::widen);
+                    to[panel * depth.len() + i] = row.map(T::lane);
                 }
             }
         } else if source.col_stride == 1 {
@@ -186,7 +244,7 @@ impl<T: Widen, const W: usize> Work for Copy<'_, T, W> {
         } else {
             for (panel, to) in to.chunks_exact_mut(depth.len()).take(whole).enumerate() {
                 for (d, to) in depth.clone().zip(to) {
-                    *to = std::array::from_fn(|i| from[at(lanes.start + panel * W + i, d)].widen());
+                    *to = std::array::from_fn(|i| from[at(lanes.start + panel * W + i, d)].lane());
                 }
             }
         }
@@ -194,7 +252,7 @@ impl<T: Widen, const W: usize> Work for Copy<'_, T, W> {
         for (d, to) in depth.clone().zip(&mut to[whole * depth.len()..]) {
             *to = std::array::from_fn(|i| {
                 let lane = lanes.start + whole * W + i;
-                if lane < lanes.end { from[at(lane, d)].widen() } else { 0.0 }
+                if lane < lanes.end { from[at(lane, d)].lane() } else { 0.0 }
             });
         }
     }
@@ -202,7 +260,7 @@ impl<T: Widen, const W: usize> Work for Copy<'_, T, W> {
 
 /// `to[d][i] = rows[i][d]`
 #[inline(always)]
-fn transpose<const FMA: bool, T: Widen, const W: usize>(rows: [&[T]; W], to: &mut [[f32; W]]) {
+fn transpose<const FMA: bool, T: Lane, const W: usize>(rows: [&[T]; W], to: &mut [[f32; W]]) {
     #[cfg(target_arch = "x86_64")]
     let done = if FMA {
         // SAFETY: on this architecture `FMA` means that AVX2 is here.
@@ -213,23 +271,26 @@ fn transpose<const FMA: bool, T: Widen, const W: usize>(rows: [&[T]; W], to: &mu
     #[cfg(not(target_arch = "x86_64"))]
     let done = 0;
     for (d, to) in to.iter_mut().enumerate().skip(done) {
-        *to = std::array::from_fn(|i| rows[i][d].widen());
+        *to = std::array::from_fn(|i| rows[i][d].lane());
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 mod wide {
     use std::arch::x86_64::{
-        __m256, _mm256_permute2f128_ps, _mm256_setzero_ps, _mm256_shuffle_ps, _mm256_unpackhi_ps, _mm256_unpacklo_ps,
+        __m256, __m256i, _CMP_UNORD_Q, _mm256_add_epi32, _mm256_and_si256, _mm256_blend_epi16, _mm256_blendv_ps,
+        _mm256_castps_si256, _mm256_castsi256_ps, _mm256_cmp_ps, _mm256_permute2f128_ps, _mm256_permute4x64_epi64,
+        _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_ps, _mm256_shuffle_ps, _mm256_srli_epi32, _mm256_unpackhi_ps,
+        _mm256_unpacklo_ps,
     };
 
-    use super::Widen;
-    use crate::simd::wide::store;
+    use super::Lane;
+    use crate::simd::wide::{load, store};
 
     /// As [`super::transpose`], for the whole blocks of 8 depths alone; returns how many depths are done.
     #[target_feature(enable = "avx2")]
     #[inline]
-    pub fn transpose<T: Widen, const W: usize>(rows: [&[T]; W], to: &mut [[f32; W]]) -> usize {
+    pub fn transpose<T: Lane, const W: usize>(rows: [&[T]; W], to: &mut [[f32; W]]) -> usize {
         // The last store of a block may reach two numbers into the next depth, which is written later.
         let blocks = if W.is_multiple_of(8) { to.len() / 8 } else { to.len().saturating_sub(1) / 8 };
         let to = to.as_flattened_mut();
@@ -239,7 +300,7 @@ mod wide {
                 for (lane, row) in lanes.iter_mut().zip(&rows[first..]) {
                     if let Some(row) = row[block * 8..].first_chunk::<8>() {
                         // SAFETY: AVX2 is here.
-                        *lane = unsafe { T::widen_8(row) };
+                        *lane = unsafe { T::lanes_8(row) };
                     }
                 }
                 for (d, column) in transpose_8(lanes).into_iter().enumerate() {
@@ -250,6 +311,30 @@ mod wide {
             }
         }
         blocks * 8
+    }
+
+    /// Pairs in f32 as pairs in bf16.
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    pub fn round_to_pairs(from: &[[f32; 2]; 8]) -> __m256 {
+        let (eights, _) = from.as_flattened().as_chunks::<8>();
+        let (front, back) = (load(&eights[0]), load(&eights[1]));
+        // The first numbers of all pairs and the second ones: of front and back by turns, two and two.
+        let [first, second] =
+            [round(_mm256_shuffle_ps::<0x88>(front, back)), round(_mm256_shuffle_ps::<0xDD>(front, back))];
+        let both = _mm256_blend_epi16::<0xAA>(_mm256_srli_epi32::<16>(first), second);
+        _mm256_castsi256_ps(_mm256_permute4x64_epi64::<0xD8>(both))
+    }
+
+    /// The nearest numbers that bf16 has, in the upper halves; the lower ones hold anything.
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn round(x: __m256) -> __m256i {
+        let none = _mm256_cmp_ps::<_CMP_UNORD_Q>(x, x);
+        let bits = _mm256_castps_si256(x);
+        let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+        let rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7FFF)));
+        _mm256_castps_si256(_mm256_blendv_ps(_mm256_castsi256_ps(rounded), _mm256_set1_ps(f32::NAN), none))
     }
 
     #[target_feature(enable = "avx2")]
@@ -274,5 +359,38 @@ mod wide {
             eights[i + 4] = _mm256_permute2f128_ps::<0x31>(fours[i], fours[i + 4]);
         }
         eights
+    }
+}
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use half::bf16;
+
+    use super::{Lane, wide};
+    use crate::simd;
+
+    #[test]
+    fn pairs_are_rounded_alike_one_by_one_and_by_eight() {
+        if !simd::has_avx2() {
+            println!("skipped: no AVX2 here");
+            return;
+        }
+        // A prime step through all numbers: signs, infinities and what is no number among them.
+        let all: Vec<f32> = (0..=u32::MAX).step_by(4099).map(f32::from_bits).collect();
+        for from in all.as_chunks::<16>().0 {
+            let pairs = from.as_chunks::<2>().0.as_array::<8>().unwrap();
+            let mut got = [0.0; 8];
+            // SAFETY: AVX2 was found on this machine.
+            let eight = unsafe { wide::round_to_pairs(pairs) };
+            // SAFETY: as above.
+            unsafe { simd::wide::store(&mut got, eight) };
+            for (got, pair) in got.iter().zip(pairs) {
+                let halves = [got.to_bits() as u16, (got.to_bits() >> 16) as u16].map(bf16::from_bits);
+                for ((half, x), same) in halves.iter().zip(pair).zip(pair.map(bf16::from_f32)) {
+                    assert!(half == &same || (half.is_nan() && x.is_nan()), "{x:e}: {half} and {same}");
+                }
+                assert!(pair.iter().any(|x| x.is_nan()) || got.to_bits() == pair.lane().to_bits());
+            }
+        }
     }
 }

@@ -1,5 +1,5 @@
 //! The innermost loop of the matrix multiplication: a tile of 6 × 16 sums that stay in registers. In plain Rust the
-//! compiler keeps them there in some surroundings and not in others, hence intrinsics.
+//! compiler keeps them there in some surroundings and not in others, hence intrinsics. Of pairs of bf16, 6 × 32.
 
 #![allow(clippy::inline_always)] // a requirement of `simd::Work`
 
@@ -28,11 +28,41 @@ pub(super) fn multiply<const FMA: bool>(a: &[[f32; ROWS]], b: &[[f32; COLS]]) ->
 }
 
 #[cfg(target_arch = "x86_64")]
-mod wide {
-    use std::arch::x86_64::{_mm256_fmadd_ps, _mm256_set1_ps, _mm256_setzero_ps};
+pub(super) mod wide {
+    use std::arch::x86_64::{
+        __m512, __m512bh, _mm256_fmadd_ps, _mm256_set1_ps, _mm256_setzero_ps, _mm512_dpbf16_ps, _mm512_set1_ps,
+        _mm512_setzero_ps,
+    };
 
     use super::{COLS, ROWS};
-    use crate::simd::wide::{load, store};
+    use crate::simd::wide::{load, load_512, store, store_512};
+
+    /// As [`super::multiply`], of pairs of bf16 and two panels of b of one length: of each pair both products are added.
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    #[inline]
+    pub fn multiply_pairs(a: &[[f32; ROWS]], b: [&[[f32; COLS]]; 2], to: &mut [[[f32; COLS]; ROWS]; 2]) {
+        let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
+        for (a, (left, right)) in a.iter().zip(b[0].iter().zip(b[1])) {
+            let (left, right) = (pairs(load_512(left)), pairs(load_512(right)));
+            for (sums, &a) in sums.iter_mut().zip(a) {
+                let a = pairs(_mm512_set1_ps(a));
+                sums[0] = _mm512_dpbf16_ps(sums[0], a, left);
+                sums[1] = _mm512_dpbf16_ps(sums[1], a, right);
+            }
+        }
+        for (i, sums) in sums.iter().enumerate() {
+            for (to, sum) in to.iter_mut().zip(sums) {
+                store_512(&mut to[i], *sum);
+            }
+        }
+    }
+
+    /// The same bits, as 32 numbers.
+    #[inline]
+    fn pairs(bits: __m512) -> __m512bh {
+        // SAFETY: both are 64 bytes that may be any.
+        unsafe { std::mem::transmute(bits) }
+    }
 
     #[target_feature(enable = "avx2,fma")]
     #[inline]

@@ -15,6 +15,7 @@ use rayon::prelude::*;
 use tensor::{DType, Device, Tensor};
 
 use crate::error::{expect, of};
+use crate::simd::{self, Work};
 use crate::{Error, Result};
 
 const OP: &str = "sample";
@@ -88,7 +89,7 @@ pub fn choose(logits: &Tensor, limit: usize, settings: &Sampling, choices: &[Cho
             penalize(penalized.to_mut(), choice.seen, settings.repetition_penalty);
         }
         let token = sample(&penalized, settings, choice.uniform);
-        Chosen { token, finite: row.iter().all(|x| x.is_finite()) }
+        Chosen { token, finite: simd::run(Scan(row)).finite }
     };
     Ok(choices.par_iter().map(one).collect())
 }
@@ -113,14 +114,45 @@ fn distinct(ids: &[u32]) -> Vec<u32> {
 
 /// The id of the largest logit: the lowest of several; never that of a NaN, unless there is nothing else, then 0.
 pub fn argmax(logits: &[f32]) -> u32 {
-    let (mut best, mut largest) = (0, f32::NEG_INFINITY);
-    let mut found = false;
-    for (id, &logit) in (0u32..).zip(logits) {
-        if logit > largest || (!found && logit == largest) {
-            (best, largest, found) = (id, logit, true);
+    let largest = simd::run(Scan(logits)).largest;
+    // By parts, in each of which all are compared at once.
+    let has_it = |part: &[f32]| part.iter().map(|&x| u32::from(x == largest)).sum::<u32>() > 0;
+    let Some(first) = logits.chunks(LANES).position(has_it) else { return 0 };
+    let within = logits[first * LANES..].iter().position(|&x| x == largest);
+    (first * LANES + within.unwrap_or(0)) as u32
+}
+
+/// Logits compared side by side.
+const LANES: usize = 64;
+
+/// What one look at all logits tells.
+struct Scan<'a>(&'a [f32]);
+
+struct Scanned {
+    /// −∞ if there is nothing else than that and NaN.
+    largest: f32,
+    /// Whether all are.
+    finite: bool,
+}
+
+impl Work for Scan<'_> {
+    type Output = Scanned;
+
+    #[inline(always)]
+    #[allow(clippy::inline_always)]
+    fn call<const FMA: bool>(self) -> Scanned {
+        let (mut most, mut zeros) = ([f32::NEG_INFINITY; LANES], [0.0f32; LANES]);
+        let (whole, rest) = self.0.as_chunks::<LANES>();
+        for part in whole {
+            for l in 0..LANES {
+                most[l] = if part[l] > most[l] { part[l] } else { most[l] };
+                // Not 0 but NaN of what is infinite or NaN.
+                zeros[l] += part[l] * 0.0;
+            }
         }
+        let finite = zeros.iter().all(|zero| *zero == 0.0) && rest.iter().all(|x| x.is_finite());
+        Scanned { largest: most.iter().chain(rest).fold(f32::NEG_INFINITY, |most, &x| most.max(x)), finite }
     }
-    best
 }
 
 /// Turns logits into log-probabilities, in place. The sum is f64, in order of the ids.

@@ -101,17 +101,26 @@ impl Work for Quantize<'_> {
         for (x, ((codes, scale), offset)) in self.x.chunks(BLOCK).zip(blocks) {
             let mut block = [0.0f32; BLOCK];
             block[..x.len()].copy_from_slice(x);
-            let most = block.iter().fold(0.0f32, |most, x| if most > x.abs() { most } else { x.abs() });
-            // What is no number stays none; the comparison above may have lost it.
-            let bad = block.iter().fold(0.0f32, |sum, x| sum + x * 0.0);
-            *scale = most / 127.0 + bad;
+            let (mut sizes, mut bad) = ([0.0f32; BLOCK], [0.0f32; BLOCK]);
+            for i in 0..BLOCK {
+                sizes[i] = block[i].abs();
+                bad[i] = block[i] * 0.0;
+            }
+            // In halves, which wide registers compare at once. What is no number stays none by `bad`; a comparison may lose it.
+            for half in [16, 8, 4, 2, 1] {
+                for i in 0..half {
+                    sizes[i] = if sizes[i] > sizes[i + half] { sizes[i] } else { sizes[i + half] };
+                    bad[i] += bad[i + half];
+                }
+            }
+            let most = sizes[0];
+            *scale = most / 127.0 + bad[0];
             // Of the smallest numbers there is no inverse: they are zeros.
             let inverse = Some(127.0 / most).filter(|inverse| inverse.is_finite() && scale.is_finite()).unwrap_or(0.0);
             let mut sum = 0i32;
             for (code, x) in codes.as_flattened_mut().iter_mut().zip(block) {
-                let near = (x * inverse).round_ties_even() as i32;
-                sum += near;
-                *code = near as i8;
+                *code = (x * inverse + simd::ROUND).to_bits() as i8;
+                sum += i32::from(*code);
             }
             *offset = -self.zero * sum;
         }
@@ -169,7 +178,8 @@ pub(super) fn multiply_by(
 ) {
     let stride = x.blocks * bits.tile();
     let task = |i: usize| {
-        for tile in i * TASK..n.div_ceil(ROWS).min((i + 1) * TASK) {
+        let tiles_here = i * TASK..n.div_ceil(ROWS).min((i + 1) * TASK);
+        for tile in tiles_here.clone() {
             let cols = tile * ROWS..n.min((tile + 1) * ROWS);
             let tiles = &tiles[tile * stride..][..stride];
             let mut row = 0;
@@ -184,10 +194,14 @@ pub(super) fn multiply_by(
                     // SAFETY: a task alone writes to its columns.
                     let part = unsafe { output.part(row + i, cols.clone()) };
                     part.copy_from_slice(&sums[..cols.len()]);
-                    finish(row + i, cols.start, part);
                 }
                 row += rows;
             }
+        }
+        let cols = tiles_here.start * ROWS..n.min(tiles_here.end * ROWS);
+        for row in 0..x.count {
+            // SAFETY: as above.
+            finish(row, cols.start, unsafe { output.part(row, cols.clone()) });
         }
     };
     let tasks = n.div_ceil(TASK * ROWS);
