@@ -138,8 +138,10 @@ impl ModelArgs {
         };
         let plan = Plan::new(&config, job(Sizes { weight, cached }), device::memory_of(&device));
         memory::must_fit(&plan, device::available(&device), "--dtype bf16, a smaller --batch, or a smaller model")?;
-        let text = Text::load(self.tokenizer.as_deref().unwrap_or(folder))?;
-        let model = Bloom::load(folder, dtype)?;
+        // Side by side: a tokenizer of 250,000 tokens takes as long to read as a model's weights to look through.
+        let tokenizer = self.tokenizer.as_deref().unwrap_or(folder);
+        let (text, model) = rayon::join(|| Text::load(tokenizer), || Bloom::load(folder, dtype));
+        let (text, model) = (text?, model?);
         if text.len() > model.vocab() {
             let (tokens, rows) = (text.len(), model.vocab());
             bail!(
