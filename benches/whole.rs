@@ -52,6 +52,9 @@ enum Mode {
         response: f64,
         #[arg(long, default_value_t = 3)]
         steps: usize,
+        /// Compute blocks again in the backward pass, for less memory
+        #[arg(long)]
+        recompute: bool,
     },
 }
 
@@ -73,13 +76,14 @@ fn run(args: Args) {
                 }
             }
         }
-        Some(Mode::Train { model, lengths, response, steps }) => {
-            train(Bloom::load(&model, Dtype::F32).unwrap(), &lengths, response, steps);
+        Some(Mode::Train { model, lengths, response, steps, recompute }) => {
+            let recompute = if recompute { Recompute::Again } else { Recompute::Keep };
+            train(Bloom::load(&model, Dtype::F32).unwrap(), &lengths, response, steps, recompute);
         }
         None => {
             let model = Bloom::random(Config::new(64, 2, 4, 512).unwrap(), 1).unwrap();
             infer(&model, "f32", 0.0, [2, 16, 4], 1);
-            train(model, &[24, 40], 0.15, 1);
+            train(model, &[24, 40], 0.15, 1, Recompute::Again);
             println!("of a model of {} weights; see --help", 64 * 512);
         }
     }
@@ -126,7 +130,7 @@ fn times(model: &Bloom, prompts: &[Vec<u32>], settings: &Generation) -> [f64; 2]
     [first.as_secs_f64(), start.elapsed().as_secs_f64() - first.as_secs_f64()]
 }
 
-fn train(model: Bloom, lengths: &[usize], response: f64, steps: usize) {
+fn train(model: Bloom, lengths: &[usize], response: f64, steps: usize, recompute: Recompute) {
     let mut bounds = vec![0u32];
     let mut rows = Vec::new();
     for &length in lengths {
@@ -139,7 +143,7 @@ fn train(model: Bloom, lengths: &[usize], response: f64, steps: usize) {
     let tokens: usize = lengths.iter().sum();
     let (vocab, targets) = (model.vocab(), ids(rows.len(), model.vocab(), 2));
     let batch = Batch { ids: ids(tokens, vocab, 1), bounds, targets, rows };
-    let mut trainer = Trainer::new(model, Settings::default(), Recompute::Keep, &Device::Cpu).unwrap();
+    let mut trainer = Trainer::new(model, Settings::default(), recompute, &Device::Cpu).unwrap();
     let scale = 1.0 / batch.rows.len() as f32;
     let mut step = || {
         let start = Instant::now();

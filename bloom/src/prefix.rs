@@ -81,7 +81,7 @@ impl<'m> Reader<'m> {
                 caches.push(match from {
                     Some(from) if start.tokens > 0 => from.first(start.tokens, room),
                     _ if self.model.device() == &Device::Cpu => self.model.cache().first(0, room),
-                    _ => self.model.cache(),
+                    _ => self.model.cache().with_room(room),
                 });
             }
             let states = self.model.prefill(&ids, &bounds, &mut caches.iter_mut().collect::<Vec<_>>())?;

@@ -245,6 +245,16 @@ fn greedy() -> Generation {
     }
 }
 
+/// As [`answers`], each to its own length at most.
+fn answers_up_to(lengths: &[usize], model: &Bloom, prompts: &[Vec<u32>], settings: &Generation) -> Vec<Vec<u32>> {
+    let mut counts = vec![0; prompts.len()];
+    let mut go_on = |prompt: usize, _: usize, _: u32| {
+        counts[prompt] += 1;
+        counts[prompt] < lengths[prompt]
+    };
+    model.generate(prompts, settings, &mut go_on).unwrap().into_iter().map(|each| each[0].ids.clone()).collect()
+}
+
 fn answers(model: &Bloom, prompts: &[Vec<u32>], settings: &Generation) -> Vec<Vec<Vec<u32>>> {
     let answers = model.generate(prompts, settings, &mut |_, _, _| true).unwrap();
     answers.into_iter().map(|each| each.into_iter().map(|answer| answer.ids).collect()).collect()
@@ -301,4 +311,21 @@ fn captured_steps_give_the_same_tokens() {
             eprintln!("{matrices}: answers of {lengths:?} tokens, graphs launched: {graphs:?}");
         }
     }
+}
+
+/// Caches that are read in cuts of 256 tokens, and whose sums are joined, while sequences end one after the other.
+#[test]
+fn captured_steps_give_the_same_tokens_behind_hundreds_of_others() {
+    let (model, prompts) = trained();
+    let Some(last) = simulator::gpus().len().checked_sub(1) else { return };
+    let settings = Generation { max_new_tokens: 262, eos: VOCAB as u32, ..greedy() };
+    let lengths = [262, 40, 200, 90];
+    let [captured, plain] = [true, false].map(|graphs| {
+        let device = own(last, UseOf { graphs, ..UseOf::default() });
+        answers_up_to(&lengths, &model.clone().to_device(&device).unwrap(), &prompts, &settings)
+    });
+    assert_eq!(captured.iter().map(Vec::len).collect::<Vec<_>>(), lengths);
+    assert_eq!(captured, plain);
+    // In f32: the sums' order is all that differs.
+    assert_eq!(captured, answers_up_to(&lengths, &model, &prompts, &settings));
 }

@@ -10,6 +10,8 @@ use crate::report::say;
 
 /// The major compute capability that the kernels are compiled for.
 pub const OLDEST: i32 = 8;
+/// The CUDA version of the oldest driver that takes their PTX.
+pub const OLDEST_DRIVER: (i32, i32) = (12, 0);
 
 /// Where to compute.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize, Serialize)]
@@ -33,21 +35,33 @@ impl DeviceChoice {
         match self {
             Self::Cpu => Ok(Device::Cpu),
             Self::Auto if Gpu::count() == 0 => Ok(Device::Cpu),
-            Self::Cuda | Self::Auto => {
-                let gpu = Gpu::open_to_use(0, use_of()).context("--device")?;
-                let (major, minor) = gpu.compute_capability()?;
-                if major >= OLDEST {
-                    return Ok(Device::Cuda(gpu));
-                }
-                let old = format!("GPU 0 has compute capability {major}.{minor}: wanted {OLDEST}.0 or newer");
-                if self == Self::Cuda {
-                    bail!("--device: {old}");
-                }
-                say(&format!("{old}; computing on the processor"));
+            Self::Cuda => first().context("--device"),
+            Self::Auto => first().or_else(|why| {
+                say(&format!("{why:#}; computing on the processor"));
                 Ok(Device::Cpu)
-            }
+            }),
         }
     }
+}
+
+/// The first GPU, if the kernels can run there.
+fn first() -> anyhow::Result<Device> {
+    let gpu = Gpu::open_to_use(0, use_of())?;
+    if let Some(old) = old_driver() {
+        bail!("{old}");
+    }
+    let (major, minor) = gpu.compute_capability()?;
+    if major < OLDEST {
+        bail!("GPU 0 has compute capability {major}.{minor}: wanted {OLDEST}.0 or newer");
+    }
+    Ok(Device::Cuda(gpu))
+}
+
+/// What is wrong with the driver, if it is too old.
+pub fn old_driver() -> Option<String> {
+    let (major, minor) = Gpu::driver().filter(|found| found < &OLDEST_DRIVER)?;
+    let (wanted, rest) = OLDEST_DRIVER;
+    Some(format!("the driver is for CUDA {major}.{minor}: wanted {wanted}.{rest} or newer"))
 }
 
 /// What of a GPU is used, as the environment says: `ECOM_GRAPHS=0` launches each kernel by itself, `ECOM_CUBLASLT=1` multiplies

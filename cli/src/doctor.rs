@@ -103,6 +103,10 @@ pub fn run(_: &DoctorArgs) -> anyhow::Result<u8> {
         writeln!(out, "GPU      none; --device cpu is what there is")?;
         return Ok(failure::NO_GPU);
     }
+    if let Some(old) = device::old_driver() {
+        writeln!(out, "         {old}")?;
+        return Ok(failure::NO_GPU);
+    }
     let mut fine = true;
     for ordinal in 0..count {
         let used = if ordinal == 0 { "" } else { " (not used; CUDA_VISIBLE_DEVICES would choose it)" };

@@ -28,11 +28,15 @@ impl std::fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// The exit code of an error: its own, or [`DISK`] where the system refused a write, else [`USAGE`].
+/// The exit code of an error: its own, [`MEMORY`] where a GPU's is full, [`DISK`] where the system refused a write, else [`USAGE`].
 pub fn code(error: &anyhow::Error) -> u8 {
     for cause in error.chain() {
         if let Some(failure) = cause.downcast_ref::<Failure>() {
             return failure.code;
+        }
+        // In the driver's own word, as whose error this is depends on what was computed.
+        if cause.to_string().contains("CUDA_ERROR_OUT_OF_MEMORY") {
+            return MEMORY;
         }
         let io = cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
         let full =

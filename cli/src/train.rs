@@ -61,6 +61,8 @@ pub fn run(args: TrainArgs) -> anyhow::Result<u8> {
     let started = Instant::now();
     let file = args.config.as_deref().map(Settings::read).transpose()?.unwrap_or_default();
     let run = args.settings.or(file).decide()?;
+    // Before all that takes time.
+    let device = run.device.open()?;
     let demo = run.data.is_empty();
     // A folder that is not there yet is made once there is something to put into it; the demo's data are that at once.
     let early = demo || run.output.is_dir();
@@ -81,7 +83,7 @@ pub fn run(args: TrainArgs) -> anyhow::Result<u8> {
     } else if args.resume {
         say("no checkpoint yet: starting from the beginning");
     }
-    let (trainer, schedule) = start(&run, &material, found.as_ref())?;
+    let (trainer, schedule) = start(&run, &device, &material, found.as_ref())?;
     if found.is_none() {
         place.clear()?;
     }
@@ -217,7 +219,12 @@ fn gather(run: &Run, shop: Option<&demo::Demo>) -> anyhow::Result<Material> {
 }
 
 /// Loads or makes the model, after its memory was planned.
-fn start(run: &Run, material: &Material, found: Option<&Found>) -> anyhow::Result<(Trainer, Schedule)> {
+fn start(
+    run: &Run,
+    device: &Device,
+    material: &Material,
+    found: Option<&Found>,
+) -> anyhow::Result<(Trainer, Schedule)> {
     let r = &run.recipe;
     let source = found.map(|f| f.folder.as_path()).or(run.model.as_deref());
     let config = match (source, r.new_model) {
@@ -228,8 +235,7 @@ fn start(run: &Run, material: &Material, found: Option<&Found>) -> anyhow::Resul
     if let (Some(folder), Some(format)) = (source, config.quantized()) {
         bail!("{}: its weights are in {format}: train what they were made of, and quantise again", folder.display());
     }
-    let device = run.device.open()?;
-    let recompute = plan(&config, run, material, &device)?;
+    let recompute = plan(&config, run, material, device)?;
     let mut model = match found {
         Some(found) => found.model()?,
         None => match &run.model {
@@ -245,7 +251,7 @@ fn start(run: &Run, material: &Material, found: Option<&Found>) -> anyhow::Resul
     model.set_special_ids(material.text.bos(), material.text.eos(), material.text.pad());
     let settings =
         autograd::Settings { beta1: r.beta1, beta2: r.beta2, eps: 1e-8, weight_decay: r.weight_decay, clip: r.clip };
-    let mut trainer = Trainer::new(model, settings, recompute, &device)?;
+    let mut trainer = Trainer::new(model, settings, recompute, device)?;
     if let Some(found) = found {
         found.restore(&mut trainer)?;
     }

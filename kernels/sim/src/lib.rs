@@ -14,6 +14,7 @@ mod build;
 
 pub use build::Mode;
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -43,7 +44,7 @@ pub fn gpus() -> &'static [Device] {
             match folder() {
                 Ok(Some(folder)) => load(&folder),
                 Ok(None) if !sim => {
-                    eprintln!("skipped: nothing runs on GPUs here, as there is none, and no g++ for simulated ones");
+                    skip("nothing runs on GPUs here, as there is none, and no g++ for simulated ones");
                     return vec![];
                 }
                 Ok(None) => panic!("no g++ for simulated GPUs"),
@@ -59,6 +60,11 @@ pub fn gpus() -> &'static [Device] {
             Err(e) => panic!("{e}"),
         }
     })
+}
+
+/// Says that something is skipped, also where the output of tests that pass is not shown.
+pub fn skip(why: &str) {
+    let _ = writeln!(std::io::stderr(), "skipped: {why}");
 }
 
 /// The main memory and then the [`gpus`].

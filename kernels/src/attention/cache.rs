@@ -22,6 +22,8 @@ pub struct KvCache {
     dtype: DType,
     /// On a GPU, the heads' slopes, so that no token brings them along.
     slopes: Option<Tensor>,
+    /// On a GPU, for how many tokens memory is taken at least when it is taken.
+    room: usize,
 }
 
 /// Keys and values [h, capacity, d], of which the first `count` of each head are filled; or, on a GPU, both together,
@@ -48,7 +50,13 @@ impl KvCache {
     pub fn new(layers: usize, heads: usize, head_dim: usize, dtype: DType) -> Self {
         let none = if dtype == DType::BF16 { Numbers::Bf16(vec![]) } else { Numbers::F32(vec![]) };
         let layer = Layer { keys: none.clone(), values: none, gpu: None, count: 0, capacity: 0 };
-        Self { layers: vec![layer; layers], heads, head_dim, dtype, slopes: None }
+        Self { layers: vec![layer; layers], heads, head_dim, dtype, slopes: None, room: 0 }
+    }
+
+    /// The same, which on a GPU takes memory for so many tokens at once, when it takes any.
+    #[must_use]
+    pub fn with_room(self, tokens: usize) -> Self {
+        Self { room: tokens, ..self }
     }
 
     /// The number of tokens that every layer holds.
@@ -76,10 +84,11 @@ impl KvCache {
         self.layers.iter_mut().for_each(|layer| layer.count = layer.count.min(tokens));
     }
 
-    /// A copy of the first tokens, with room for `capacity`: on a GPU as much as there was, and where nothing was, in main memory.
+    /// A copy of the first tokens, with room for `capacity`: in main memory at once, on a GPU when there is more to add than fits.
     #[must_use]
     pub fn first(&self, tokens: usize, capacity: usize) -> Self {
-        let mut first = Self { slopes: self.slopes.clone(), ..Self::new(0, self.heads, self.head_dim, self.dtype) };
+        let mut first =
+            Self { slopes: self.slopes.clone(), room: capacity, ..Self::new(0, self.heads, self.head_dim, self.dtype) };
         for layer in &self.layers {
             let count = layer.count.min(tokens);
             first.layers.push(if layer.gpu.is_some() {
@@ -151,7 +160,9 @@ impl KvCache {
     pub(super) fn reserve(&mut self, gpu: &Gpu, dtype: DType, layer: usize, more: usize) -> Result<()> {
         let (heads, head_dim) = (self.heads, self.head_dim);
         let layer = &mut self.layers[layer];
-        let Some(capacity) = layer.grown(more) else { return Ok(()) };
+        let Some(grown) = layer.grown(more) else { return Ok(()) };
+        // What was foreseen, as long as it is enough.
+        let capacity = if layer.count + more <= self.room { self.room } else { grown };
         if self.slopes.as_ref().is_none_or(|slopes| slopes.gpu_pointer(gpu).is_err()) {
             self.slopes = Some(cuda::slopes_on(gpu, heads)?);
         }

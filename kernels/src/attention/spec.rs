@@ -122,12 +122,17 @@ fn a_prompt_in_parts_is_the_prompt_at_once(pack: &Pack, on: &Setting, cut: f64) 
     assert_eq!(parts.concat(), whole);
 }
 
-fn decode_is_the_last_row_of_forward(pack: &Pack, on: &Setting) {
+/// `spare` is how many tokens there is room for behind them, where other ones have been.
+fn decode_is_the_last_row_of_forward(pack: &Pack, on: &Setting, spare: usize) {
     let (c, n) = (pack.c(), pack.lengths.len());
     let mut caches = vec![on.cache(1, pack); n];
     // The prompts without their last tokens, then those one by one.
     let prompts: Vec<Pack> = (0..n).map(|i| pack.part(i, 0..pack.lengths[i] - 1)).collect();
     Pack::of(&prompts).append(on, &mut caches, 0);
+    let mut forgotten = Pack::new(vec![spare; n], pack.heads, pack.d, [1.0, 0.0], 1);
+    forgotten.qkv.fill(f64::NAN);
+    forgotten.append(on, &mut caches, 0);
+    caches.iter_mut().zip(&pack.lengths).for_each(|(cache, length)| cache.truncate(length - 1));
     let new: Vec<Pack> = (0..n).map(|i| pack.part(i, pack.lengths[i] - 1..pack.lengths[i])).collect();
     let new = Pack::of(&new);
     new.append(on, &mut caches, 0);
@@ -156,7 +161,9 @@ fn all_laws(pack: &Pack, on: &Setting, poison: f64, token: usize, cut: f64) {
     a_token_changes_nothing_before_it(pack, on, token);
     the_weights_of_a_row_sum_to_one(pack, on);
     a_prompt_in_parts_is_the_prompt_at_once(pack, on, cut);
-    decode_is_the_last_row_of_forward(pack, on);
+    for spare in [0, 3] {
+        decode_is_the_last_row_of_forward(pack, on, spare);
+    }
 }
 
 /// The laws on one of them, and the same bits on the others.
@@ -306,7 +313,17 @@ fn gpus_take_hundreds_of_tokens() {
         let pack = Pack::new(vec![[257, 256, 197, 260, 513][i], 3], 1, d, [1.0, 0.0], 17).stored(&on);
         forward_is_as_good_as_a_naive_one(&pack, &on);
         backward_is_as_good_as_a_naive_one(&pack, &on);
-        decode_is_the_last_row_of_forward(&pack, &on);
+        decode_is_the_last_row_of_forward(&pack, &on, 0);
+    }
+}
+
+/// Caches of one, two and three cuts of 256 tokens, whole and not, side by side with short ones, and room for one cut more.
+#[test]
+fn gpus_decode_behind_hundreds_of_tokens() {
+    for (device, (dtype, d)) in gpus().iter().zip([(DType::F32, 12), (DType::BF16, 64)].into_iter().cycle()) {
+        let on = Setting::gpu(device, dtype);
+        let pack = Pack::new(vec![256, 40, 512, 257, 1], 1, d, [1.0, 0.0], 19).stored(&on);
+        decode_is_the_last_row_of_forward(&pack, &on, 256);
     }
 }
 
