@@ -271,7 +271,11 @@ fn map(path: &Path) -> Result<Mmap> {
     }
     // SAFETY: the map is read-only and private to this module's views. Bytes changed by others are still bytes, and
     // every bit pattern is a number; a file cut short meanwhile is the SIGBUS that the module's text warns of.
-    unsafe { Mmap::map(&file) }.map_err(Error::io("map", path))
+    let map = unsafe { Mmap::map(&file) }.map_err(Error::io("map", path))?;
+    // Where the system can: fewer, larger pages are read faster. Nothing but speed is lost where it cannot.
+    #[cfg(target_os = "linux")]
+    let _ = map.advise(memmap2::Advice::HugePage);
+    Ok(map)
 }
 
 /// Refuses `PyTorch`'s pickles by name: reading one can run whatever it contains.
