@@ -4,6 +4,8 @@ use std::io::Write;
 
 use clap::Args;
 use kernels::adamw::{self, AdamW, Weight};
+use kernels::attention::KvCache;
+use kernels::linear::Epilogue;
 use kernels::sample::{self, Choice, Sampling};
 use kernels::{attention, cross_entropy, embedding, layer_norm, linear};
 use tensor::{DType, Device, Gpu, Tensor};
@@ -29,7 +31,7 @@ struct Check {
     run: fn(&Device) -> anyhow::Result<(Tensor, usize)>,
 }
 
-const CHECKS: [Check; 7] = [
+const CHECKS: [Check; 11] = [
     Check { op: "embedding", run: |device| Ok((embedding::forward(&matrix(device, VOCAB, C)?, &ids())?, 1)) },
     Check {
         op: "layer_norm",
@@ -45,7 +47,42 @@ const CHECKS: [Check; 7] = [
             Ok((linear::forward(&x, &w, &b)?, C))
         },
     },
+    Check {
+        op: "linear, few",
+        run: |device| {
+            let (x, w, b) = (rows(device, 3, C)?, matrix(device, 3 * C, C)?, vector(device, 3 * C)?);
+            Ok((linear::few_rows(&x, &w, Some(&b), Epilogue::None)?, C))
+        },
+    },
+    Check {
+        op: "linear, back",
+        run: |device| {
+            let (dy, x) = (rows(device, T, 3 * C)?, rows(device, T, C)?);
+            let mut dw = Tensor::zeros_on(device, &[3 * C, C], DType::F32)?;
+            let mut db = Tensor::zeros_on(device, &[3 * C], DType::F32)?;
+            linear::backward_weight(&dy, &x, &mut dw, &mut db)?;
+            Ok((dw, T))
+        },
+    },
     Check { op: "attention", run: |device| Ok((attention::forward(&rows(device, T, 3 * C)?, &BOUNDS, HEADS)?.0, C)) },
+    Check {
+        op: "attn., token",
+        run: |device| {
+            let mut cache = KvCache::new(1, HEADS, C / HEADS, DType::F32);
+            attention::append(&rows(device, T, 3 * C)?, &[0, T as u32], &mut [&mut cache], 0, None)?;
+            let token = rows(device, 1, 3 * C)?;
+            attention::append(&token, &[0, 1], &mut [&mut cache], 0, None)?;
+            Ok((attention::decode(&token, &[&cache], 0, None)?, C))
+        },
+    },
+    Check {
+        op: "attn., back",
+        run: |device| {
+            let (qkv, dout) = (rows(device, T, 3 * C)?, rows(device, T, C)?);
+            let (out, stats) = attention::forward(&qkv, &BOUNDS, HEADS)?;
+            Ok((attention::backward(&dout, &qkv, &out, &stats, &BOUNDS, HEADS)?, C))
+        },
+    },
     Check {
         op: "cross_entropy",
         run: |device| {
@@ -127,12 +164,12 @@ pub fn run(_: &DoctorArgs) -> anyhow::Result<u8> {
     let device = Device::Cuda(gpu);
     for check in &CHECKS {
         let verdict = match compare(check, &device) {
-            Ok((error, allowed)) if error <= allowed => {
-                format!("as on the processor (off by {error:.1e}, {allowed:.1e} allowed)")
+            Ok(share) if share <= 1.0 => {
+                format!("as on the processor (off by {:.0} % of what rounding explains)", 100.0 * share)
             }
-            Ok((error, allowed)) => {
+            Ok(share) => {
                 fine = false;
-                format!("WRONG: off by {error:.1e}, {allowed:.1e} allowed")
+                format!("WRONG: off by {share:.1} times what rounding explains")
             }
             Err(e) => {
                 fine = false;
@@ -189,18 +226,20 @@ fn library() -> String {
     visible(path.unwrap_or("libcuda.so"))
 }
 
-/// The largest difference between the two devices' results, and the largest that rounding explains.
-fn compare(check: &Check, device: &Device) -> anyhow::Result<(f64, f64)> {
+/// The difference between the two devices' results, as a share of what rounding explains: of the number where that is the largest.
+fn compare(check: &Check, device: &Device) -> anyhow::Result<f64> {
     let ((near, terms), (far, _)) = ((check.run)(&Device::Cpu)?, (check.run)(device)?);
     let unit = if far.dtype() == DType::BF16 { 2f64.powi(-8) } else { 2f64.powi(-23) };
     let far = far.to_device(&Device::Cpu)?.to_dtype(DType::F32)?;
     let (near, far) = (near.values::<f32>()?, far.values::<f32>()?);
-    let largest = near.iter().fold(1.0f64, |m, &x| m.max(f64::from(x).abs()));
-    let off = near.iter().zip(far).map(|(&n, &f)| (f64::from(n) - f64::from(f)).abs());
-    let error = off.fold(0.0, |m, x| if x.is_nan() { f64::INFINITY } else { m.max(x) });
-    // A sum of n numbers of at most 1 is off by n² f32 roundings at worst; what is stored is rounded once more. Twice, as both
-    // may be off.
-    Ok((error, 2.0 * largest * (unit + (terms * terms) as f64 * 2f64.powi(-24))))
+    // A sum of n numbers of at most 1 is off by n² f32 roundings at worst; what is stored is rounded once more, and so is what goes into
+    // the products of attention. Twice, as both may be off.
+    let of_sums = (terms * terms) as f64 * 2f64.powi(-24);
+    let share = |(&near, &far): (&f32, &f32)| {
+        let off = (f64::from(near) - f64::from(far)).abs();
+        off / (2.0 * (unit * f64::from(near).abs().max(1.0) + of_sums))
+    };
+    Ok(near.iter().zip(far).map(share).fold(0.0, |most, x| if x.is_nan() { f64::INFINITY } else { most.max(x) }))
 }
 
 /// Numbers within ±1 that are exact in bf16, of which every shape gets the same ones.

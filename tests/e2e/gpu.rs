@@ -32,6 +32,9 @@ fn without_a_gpu_one_line_says_so() {
     write_rows(&dir.join("rows.jsonl"), 8);
     let none = "--device: cannot open GPU 0: no CUDA driver, or no GPU";
     ecom(dir, "train --data rows.jsonl --output out --device cuda").refused(2, none);
+    // Before anything is made for it.
+    ecom(dir, "train --output demo --device cuda").refused(2, none);
+    assert!(!dir.join("demo").exists());
     copy(&trained().join("run/model"), &dir.join("model"));
     ecom(dir, "generate --model model --device cuda hello").refused(2, none);
     let [cpu, auto] =
@@ -66,8 +69,18 @@ fn doctor_tries_each_operation() {
     for part in ["driver   for CUDA 12.0, /", own, graphs].into_iter().chain(gpus) {
         assert!(ran.out.contains(part), "no {part:?} in\n{}", ran.out);
     }
-    for op in ["embedding", "layer_norm", "linear", "attention", "cross_entropy", "adamw", "sample"] {
-        let line = ran.out.lines().find(|l| l.starts_with(op)).unwrap();
+    let ops = [
+        "embedding",
+        "layer_norm",
+        "linear",
+        "linear, few",
+        "linear, back",
+        "attention",
+        "attn., token",
+        "attn., back",
+    ];
+    for op in ops.into_iter().chain(["cross_entropy", "adamw", "sample"]) {
+        let line = ran.out.lines().find(|l| l.strip_prefix(op).is_some_and(|rest| rest.starts_with("  "))).unwrap();
         assert!(line.contains("as on the processor"), "{line}");
     }
 }
