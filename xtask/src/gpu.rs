@@ -43,9 +43,14 @@ else
     for shape in 560m 1b7 7b1; do try ./bench $shape --hopper; done
 fi
 if [ "$peer" ]; then
-    for what in "roofline" "train --shape 560m --peer torch" "train --shape 560m --peer hf" "generate --shape 560m --peer hf"; do
-        say "peer: $what"
-        python3 "$peer" $what || echo "failed"
+    say "peer: roofline"
+    try python3 "$peer" roofline
+    for shape in 560m 1b7 7b1; do
+        # Not all of them fit in every GPU.
+        for what in "train --peer torch" "train --peer hf" "generate --peer hf"; do
+            say "peer: $what --shape $shape"
+            python3 "$peer" $what --shape $shape || echo "failed"
+        done
     done
 fi
 if [ "${REHEARSE:-}" ]; then
