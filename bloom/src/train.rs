@@ -63,6 +63,10 @@ impl Trainer {
         for p in model.params.iter_mut() {
             // Converted before it goes to a GPU, one weight at a time: a stored model need not fit into main memory.
             p.value = p.value.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.to_device(device)?;
+            if device == &Device::Cpu {
+                // A copy of its own now, not at its first update: until the last of them the mapped file would stay, too.
+                p.value.values_mut::<f32>()?;
+            }
         }
         let optimizer = Optimizer::new(&mut model.params, settings, matrices)?;
         let grads = Grads::zeros(&model.params)?;
