@@ -220,7 +220,9 @@ impl Bloom {
         }
         let mut done = vec![Vec::new(); prompts.len()];
         let mut waiting = VecDeque::from(order(prompts));
-        let mut reader = Reader::new(self, settings.max_new_tokens);
+        // On a GPU a beam that forks copies all of its cache, room or not.
+        let room = if self.device() == &Device::Cpu { settings.max_new_tokens } else { 0 };
+        let mut reader = Reader::new(self, room);
         let mut running: Vec<Searching> = Vec::new();
         let v = self.vocab();
         while !waiting.is_empty() || !running.is_empty() {

@@ -25,7 +25,7 @@ pub(crate) fn order(prompts: &[Vec<u32>]) -> Vec<usize> {
 /// What reads prompts, in their [`order`].
 pub(crate) struct Reader<'m> {
     model: &'m Bloom,
-    /// The tokens that caches in main memory get room for behind a prompt.
+    /// The tokens that caches get room for behind a prompt.
     room: usize,
     /// The last prompt that was read, if the next one shares some of it.
     last: Option<(Vec<u32>, KvCache)>,

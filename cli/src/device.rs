@@ -22,7 +22,7 @@ pub enum DeviceChoice {
     Cpu,
     /// On the first GPU; `CUDA_VISIBLE_DEVICES` says which that is
     Cuda,
-    /// On a GPU if there is one, else on the processor
+    /// On the first GPU if it can be used, else on the processor
     Auto,
 }
 
@@ -46,10 +46,10 @@ impl DeviceChoice {
 
 /// The first GPU, if the kernels can run there.
 fn first() -> anyhow::Result<Device> {
-    let gpu = Gpu::open_to_use(0, use_of())?;
     if let Some(old) = old_driver() {
         bail!("{old}");
     }
+    let gpu = Gpu::open_to_use(0, use_of())?;
     let (major, minor) = gpu.compute_capability()?;
     if major < OLDEST {
         bail!("GPU 0 has compute capability {major}.{minor}: wanted {OLDEST}.0 or newer");

@@ -6,25 +6,35 @@ use std::time::{Duration, Instant};
 
 /// Looks for work before the processor is offered to other programs, about 100 µs.
 const LOOKS: u32 = 1000;
+/// After so long without work threads sleep after all, a little at a time: whoever has the next loop waits for something else.
+const IDLE: Duration = Duration::from_millis(2);
+const NAP: Duration = Duration::from_micros(100);
+/// Whether some threads are awake already. One at a time: whoever helps another does nothing else until that is done.
+static AWAKE: AtomicBool = AtomicBool::new(false);
 /// How long the others have to come: those that do not are busy, or there is no processor for them.
 const PATIENCE: Duration = Duration::from_millis(1);
 
-/// Becomes true when it is dropped, be it by a panic.
-struct AtTheEnd<'a>(&'a AtomicBool);
+/// Gets its value when this is dropped, be it by a panic.
+struct AtTheEnd<'a>(&'a AtomicBool, bool);
 
 impl Drop for AtTheEnd<'_> {
     fn drop(&mut self) {
-        self.0.store(true, Ordering::Release);
+        self.0.store(self.1, Ordering::Release);
     }
 }
 
-/// Runs `work`, while the other threads of the pool look for its parallel loops without sleeping. From outside a pool it just runs.
+/// Runs `work`, while the other threads of the pool look for its parallel loops without sleeping. From outside a pool, or beside another
+/// that is warm, it just runs.
 pub fn warm<R>(work: impl FnOnce() -> R) -> R {
     let Some(own) = rayon::current_thread_index() else { return work() };
     let others = rayon::current_num_threads() - 1;
+    if AWAKE.swap(true, Ordering::AcqRel) {
+        return work();
+    }
+    let _asleep = AtTheEnd(&AWAKE, false);
     let (here, closed, done) = (AtomicUsize::new(0), AtomicBool::new(false), AtomicBool::new(false));
     rayon::in_place_scope(|scope| {
-        let _end = AtTheEnd(&done);
+        let _end = AtTheEnd(&done, true);
         for _ in 0..others {
             scope.spawn(|_| {
                 // Begun within a loop of `work`, which then waits for it, it would never end; on this thread neither.
@@ -32,15 +42,18 @@ pub fn warm<R>(work: impl FnOnce() -> R) -> R {
                     return;
                 }
                 here.fetch_add(1, Ordering::AcqRel);
-                let mut looks = 0;
+                let (mut looks, mut since) = (0, Instant::now());
                 while !done.load(Ordering::Acquire) {
                     if rayon::yield_now() == Some(rayon::Yield::Executed) {
                         looks = 0;
                     } else if looks < LOOKS {
                         looks += 1;
+                        since = Instant::now();
                         std::hint::spin_loop();
-                    } else {
+                    } else if since.elapsed() < IDLE {
                         std::thread::yield_now();
+                    } else {
+                        std::thread::sleep(NAP);
                     }
                 }
             });

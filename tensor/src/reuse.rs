@@ -10,8 +10,9 @@ pub(crate) struct Owned(pub Vec<f32>);
 
 /// Less is not worth keeping: 4 KiB.
 const LEAST: usize = 1 << 10;
-/// Kept at most: 64 MiB.
+/// Kept at most: 64 MiB, and so many that looking through them is nothing.
 const MOST: usize = 1 << 24;
+const MOST_PIECES: usize = 256;
 
 /// What is kept, the oldest first, and how many numbers that is.
 struct Kept {
@@ -50,7 +51,7 @@ impl Kept {
         self.numbers += numbers.len();
         self.all.push_back(numbers);
         let mut old = Vec::new();
-        while self.numbers > MOST
+        while (self.numbers > MOST || self.all.len() > MOST_PIECES)
             && let Some(numbers) = self.all.pop_front()
         {
             self.numbers -= numbers.len();

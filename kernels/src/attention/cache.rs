@@ -201,7 +201,8 @@ impl KvCache {
 
 impl Clone for KvCache {
     fn clone(&self) -> Self {
-        self.first(usize::MAX, self.layers.iter().map(|layer| layer.capacity).max().unwrap_or(0))
+        let capacity = self.layers.iter().map(|layer| layer.capacity).max().unwrap_or(0);
+        Self { room: self.room.max(capacity), ..self.first(usize::MAX, capacity) }
     }
 }
 

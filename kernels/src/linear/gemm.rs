@@ -4,7 +4,7 @@
 //! the products in a tile of 6 × 32, summed in f32.
 //!
 //! The bits of `c[i, j]` depend on row i of `a`, column j of `b` and k alone: products are summed in order of k
-//! within a block of 256, from zero, and the blocks' sums are added to c in order. Neither the tiling of m and n nor
+//! within a block of 256 (of pairs, 512), from zero, and the blocks' sums are added to c in order. Neither the tiling of m and n nor
 //! the number of threads takes part.
 
 #![allow(clippy::inline_always)] // a requirement of `simd::Work`

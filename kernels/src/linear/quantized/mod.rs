@@ -189,6 +189,11 @@ pub(crate) fn multiply(
 ) -> Result<()> {
     let bits = Bits::of(op, w.dtype())?;
     let (n, k) = w.dims2().map_err(of(op))?;
+    if k == 0 {
+        y.fill(0.0);
+        y.chunks_exact_mut(n.max(1)).enumerate().for_each(|(row, y)| finish(row, 0, y));
+        return Ok(());
+    }
     let x = product::Rows::new(x, k, bits);
     product::multiply_by(product::Path::here(), &x, w.bytes().map_err(of(op))?, bits, &Output::new(y, n), n, finish);
     Ok(())
