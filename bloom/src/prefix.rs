@@ -2,7 +2,7 @@
 //! questions about one text. A row's bits depend on nothing but the row, so what is shared changes no answer.
 
 use kernels::attention::KvCache;
-use tensor::{Device, Tensor};
+use tensor::Tensor;
 
 use crate::{Bloom, Result};
 
@@ -80,7 +80,6 @@ impl<'m> Reader<'m> {
                 let room = prompts[which[i]].len() + self.room;
                 caches.push(match from {
                     Some(from) if start.tokens > 0 => from.first(start.tokens, room),
-                    _ if self.model.device() == &Device::Cpu => self.model.cache().first(0, room),
                     _ => self.model.cache().with_room(room),
                 });
             }

@@ -11,7 +11,7 @@ use crate::report::say;
 /// The major compute capability that the kernels are compiled for.
 pub const OLDEST: i32 = 8;
 /// The CUDA version of the oldest driver that takes their PTX.
-pub const OLDEST_DRIVER: (i32, i32) = (12, 0);
+const OLDEST_DRIVER: (i32, i32) = (12, 0);
 
 /// Where to compute.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize, Serialize)]

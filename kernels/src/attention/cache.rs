@@ -22,7 +22,7 @@ pub struct KvCache {
     dtype: DType,
     /// On a GPU, the heads' slopes, so that no token brings them along.
     slopes: Option<Tensor>,
-    /// On a GPU, for how many tokens memory is taken at least when it is taken.
+    /// For how many tokens memory is taken at least when it is taken.
     room: usize,
 }
 
@@ -53,7 +53,7 @@ impl KvCache {
         Self { layers: vec![layer; layers], heads, head_dim, dtype, slopes: None, room: 0 }
     }
 
-    /// The same, which on a GPU takes memory for so many tokens at once, when it takes any.
+    /// The same, which takes memory for so many tokens at once, when it takes any.
     #[must_use]
     pub fn with_room(self, tokens: usize) -> Self {
         Self { room: tokens, ..self }
@@ -160,9 +160,7 @@ impl KvCache {
     pub(super) fn reserve(&mut self, gpu: &Gpu, dtype: DType, layer: usize, more: usize) -> Result<()> {
         let (heads, head_dim) = (self.heads, self.head_dim);
         let layer = &mut self.layers[layer];
-        let Some(grown) = layer.grown(more) else { return Ok(()) };
-        // What was foreseen, as long as it is enough.
-        let capacity = if layer.count + more <= self.room { self.room } else { grown };
+        let Some(capacity) = layer.grown(more, self.room) else { return Ok(()) };
         if self.slopes.as_ref().is_none_or(|slopes| slopes.gpu_pointer(gpu).is_err()) {
             self.slopes = Some(cuda::slopes_on(gpu, heads)?);
         }
@@ -207,14 +205,15 @@ impl Clone for KvCache {
 }
 
 impl Layer {
-    /// The capacity with room for `more` tokens, if there is none yet; it at least doubles.
-    fn grown(&self, more: usize) -> Option<usize> {
+    /// The capacity with room for `more` tokens, if there is none yet: `foreseen` if that is enough, else at least the double.
+    fn grown(&self, more: usize, foreseen: usize) -> Option<usize> {
         let needed = self.count + more;
-        (needed > self.capacity).then(|| needed.max(2 * self.capacity))
+        let capacity = if needed <= foreseen { foreseen } else { needed.max(2 * self.capacity) };
+        (needed > self.capacity).then_some(capacity)
     }
 
-    fn reserve(&mut self, more: usize, heads: usize, head_dim: usize) {
-        if let Some(capacity) = self.grown(more) {
+    fn reserve(&mut self, more: usize, foreseen: usize, heads: usize, head_dim: usize) {
+        if let Some(capacity) = self.grown(more, foreseen) {
             *self = self.resized(self.count, capacity, heads, head_dim);
         }
     }
@@ -346,7 +345,7 @@ pub fn append(
     let d = sizes.d;
     for (cache, rows) in caches.iter_mut().zip(documents) {
         let layer = &mut cache.layers[layer];
-        layer.reserve(rows.len(), heads, d);
+        layer.reserve(rows.len(), cache.room, heads, d);
         let place = [layer.capacity, layer.count, d];
         for (i, to) in [(1, &mut layer.keys), (2, &mut layer.values)] {
             to.write(rows.len(), place, |head, row| &values[sizes.at(rows.start + row, head, i)..][..d]);
