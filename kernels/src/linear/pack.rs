@@ -170,6 +170,7 @@ impl<T: Widen> Lane for T {
         self.widen()
     }
 
+    // SAFETY: the caller's to see to, as the trait says: AVX2 is here.
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2")]
     #[inline]
@@ -186,6 +187,7 @@ impl Lane for [bf16; 2] {
         f32::from_bits(low | high << 16)
     }
 
+    // SAFETY: the caller's to see to, as the trait says: AVX2 is here.
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2")]
     #[inline]
@@ -202,6 +204,7 @@ impl Lane for [f32; 2] {
         self.map(simd::to_bf16).lane()
     }
 
+    // SAFETY: the caller's to see to, as the trait says: AVX2 is here.
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2")]
     #[inline]
