@@ -124,7 +124,8 @@ impl Plan {
 
 /// Rows whose logits are held at a time, as `kernels::cross_entropy` has it.
 fn chunk_rows(v: u64) -> u64 {
-    ((1 << 28) / (4 * v)).clamp(16, 1024)
+    let rows = ((1 << 28) / (4 * v)).clamp(16, 1024);
+    if rows < 128 { rows } else { rows / 128 * 128 }
 }
 
 #[cfg(test)]
@@ -142,8 +143,8 @@ mod tests {
     #[test]
     fn a_gpu_holds_a_chunks_logits_and_their_gradients() {
         let config = Config::new(1024, 24, 16, 250_880).unwrap();
-        // 267 rows are the most that 256 MiB hold.
-        for (targets, rows) in [(10, 10), (267, 267), (5000, 267)] {
+        // 267 rows are the most that 256 MiB hold, and 128 are a tile.
+        for (targets, rows) in [(10, 10), (256, 256), (5000, 256)] {
             let both = |memory| part(&config, targets, memory, &["logits", "their gradients"]);
             assert_eq!(both(Memory::Main), rows * 250_880 * 4);
             assert_eq!(both(Memory::Gpu), rows * 250_880 * (4 + 2));
@@ -166,6 +167,6 @@ mod tests {
         let quantized = PlanFor::Generation { batch, tokens, sizes: Sizes { weight: 1, cached: 2 } };
         assert_eq!(bytes(quantized, "keys and values"), 9 * 100 * 24 * 2 * 1024 * 2);
         assert_eq!(bytes(generation, "logits"), 2 * 8 * 250_880 * 4);
-        assert_eq!(bytes(scoring, "logits"), 267 * 250_880 * 4);
+        assert_eq!(bytes(scoring, "logits"), 256 * 250_880 * 4);
     }
 }

@@ -23,10 +23,11 @@ use crate::{Error, Result, embedding, simd};
 
 const OP: &str = "cross_entropy";
 
-/// Rows of a chunk: their logits take 256 MiB, but no fewer than 16 rows, as the table is read once for each chunk. From v
-/// alone, since it decides on the order of the sums of `dtable`.
+/// Rows of a chunk: their logits take at most 256 MiB, but no fewer than 16 rows, as the table is read once for each chunk. Whole tiles
+/// of a GPU's product, which are of 128 rows, where there is one. From v alone, since it decides on the order of the sums of `dtable`.
 fn chunk_rows(v: usize) -> usize {
-    (1usize << 28).checked_div(4 * v).unwrap_or(0).clamp(16, 1024)
+    let rows = (1usize << 28).checked_div(4 * v).unwrap_or(0).clamp(16, 1024);
+    if rows < 128 { rows } else { rows / 128 * 128 }
 }
 
 /// The loss of each row in nats `[r]` (f32), of `hidden` `[r, c]` (f32, on a GPU also bf16) under the head `table` `[v, c]` (f32 or

@@ -2,10 +2,11 @@
 
 use tensor::{DType, Gpu, Tensor};
 
+use super::chunk_rows;
 use crate::Result;
 use crate::cuda::Arg;
 use crate::linear::Epilogue;
-use crate::linear::cuda::{Finish, Product, few_rows};
+use crate::linear::cuda::{Finish, Product, depth, few_rows};
 
 /// A chunk: `r` rows, from row `first` on, of width c, under a table `[v, c]`.
 #[derive(Clone, Copy)]
@@ -28,10 +29,12 @@ impl Chunk {
     /// The chunk's rows of `dhidden` = `dlogits` `[r, v]` · table.
     pub fn dhidden(self, gpu: &Gpu, dhidden: &mut Tensor, dlogits: &Tensor, table: &Tensor) -> Result<()> {
         let Self { r, v, c, .. } = self;
+        // Few elements, long sums. As in a whole chunk, since a row must not depend on how many others there are.
+        let depth = depth(gpu, [chunk_rows(v), c], v);
         let product =
-            Product { name: "backward_input", left: (dlogits, 0), right: (table, 0), sizes: [r, c, v], depth: v };
+            Product { name: "backward_input", left: (dlogits, 0), right: (table, 0), sizes: [r, c, v], depth };
         let finish = Finish::new(None, Epilogue::None, dhidden.dtype());
-        product.launch(gpu, Arg::OutFrom(dhidden, self.start()), None, finish)
+        product.launch_in_parts(gpu, Arg::OutFrom(dhidden, self.start()), finish)
     }
 
     /// `dtable` += `dlogits` `[r, v]`ᵀ · hidden.

@@ -217,12 +217,16 @@ fn several_chunks_of_rows() {
     }
 }
 
-/// More logits than the threads of a block take at a time.
+/// More logits than the threads of a block take at a time, and than one sums for `dhidden`.
 #[test]
 fn gpus_take_wide_rows() {
     for (device, v) in gpus().iter().zip([8200, 4101, 8200, 4101, 4101]) {
         let case = case([2, 5, v], [1.0, 0.0], 3);
-        losses_and_gradients_are_as_good_as_naive_ones(&case, &Setting { device: device.clone(), ..CPU });
+        for dtype in [DType::F32, DType::BF16] {
+            let on = Setting { device: device.clone(), rows: dtype, table: dtype };
+            losses_and_gradients_are_as_good_as_naive_ones(&case, &on);
+            a_row_does_not_depend_on_the_others(&case, &on);
+        }
     }
 }
 
@@ -237,9 +241,10 @@ fn gpus_agree_to_the_bit() {
 
 #[test]
 fn a_chunk_of_logits_is_about_256_mib() {
-    for v in [0, 1, 5, 65_536, 250_880, 1 << 22, usize::MAX / 4] {
+    for v in [0, 1, 5, 65_536, 70_001, 250_880, 600_000, 1 << 22, usize::MAX / 4] {
         let rows = chunk_rows(v);
         assert!((16..=1024).contains(&rows) && (rows == 16 || rows * v * 4 <= 1 << 28));
+        assert!(rows < 128 || rows.is_multiple_of(128), "whole tiles");
     }
 }
 

@@ -1,6 +1,6 @@
 //! Launches of `linear.cu`.
 
-use tensor::{DType, Gpu, Tensor};
+use tensor::{DType, Device, Gpu, Tensor};
 
 use super::{Epilogue, OP};
 use crate::Result;
@@ -22,8 +22,8 @@ const PLAIN_SHARED: usize = TILE * (TILE + 8) * size_of::<f32>();
 const FEW_COLUMNS: usize = 8;
 /// Rows whose columns a block sums, as `CHUNK` of the kernel.
 const CHUNK: usize = 256;
-/// A weight's gradient has a sum over all rows for each element. With fewer tiles than this the rows are cut into parts, of
-/// no fewer than so many rows, as fewer blocks would leave a large GPU idle.
+/// A weight's gradient has a sum over all rows for each element. With fewer tiles than this the sums are cut into parts, of
+/// no fewer than so many products, as fewer blocks would leave a large GPU idle.
 const BLOCKS: usize = 256;
 const PART: usize = 512;
 /// Products of two factors are summed in whole tiles so deep.
@@ -102,21 +102,23 @@ pub(crate) fn backward_input(gpu: &Gpu, dy: &Tensor, w: &Tensor) -> Result<Tenso
 /// `dw += dyᵀ · x` with dw f32.
 pub(crate) fn backward_weight(gpu: &Gpu, dy: &Tensor, x: &Tensor, dw: &mut Tensor) -> Result<()> {
     let [(t, n), (_, k)] = dims([dy, x])?;
-    // From the sizes alone, since it decides on the order of the sums.
-    let tiles = n.div_ceil(TILE) * k.div_ceil(TILE);
-    let parts = match cublaslt::of_gpu(gpu) {
-        Some(_) => 1,
-        None => BLOCKS.checked_div(tiles).unwrap_or(1).min(t / PART).max(1),
-    };
-    let depth = t.div_ceil(parts).next_multiple_of(DEPTH);
-    let parts = t.div_ceil(depth.max(1)).max(1);
+    let depth = depth(gpu, [n, k], t);
     let product = Product { name: "backward_weight", left: (dy, 0), right: (x, 0), sizes: [n, k, t], depth };
-    if parts == 1 {
+    if product.parts() == 1 {
         return product.launch(gpu, Arg::Out(dw), None, Finish::ADDED);
     }
-    let mut sums = undefined(gpu, &[parts, n, k], DType::F32)?;
-    product.launch(gpu, Arg::Out(&mut sums), None, Finish::STORED)?;
-    add_parts(gpu, dw, &sums)
+    product.add_in_parts(gpu, dw)
+}
+
+/// How many of `k` products a block sums, for a result of so many rows and columns. From these alone, since it decides on the order of
+/// the sums.
+pub(crate) fn depth(gpu: &Gpu, [rows, columns]: [usize; 2], k: usize) -> usize {
+    let tiles = rows.div_ceil(TILE) * columns.div_ceil(TILE);
+    let parts = match cublaslt::of_gpu(gpu) {
+        Some(_) => 1,
+        None => BLOCKS.checked_div(tiles).unwrap_or(1).min(k / PART).max(1),
+    };
+    k.div_ceil(parts).next_multiple_of(DEPTH)
 }
 
 /// `db += Σ_t dy` with db f32.
@@ -189,6 +191,47 @@ pub(crate) struct Product<'a> {
 }
 
 impl Product<'_> {
+    /// How many blocks share the sum of an element.
+    fn parts(&self) -> usize {
+        self.sizes[2].div_ceil(self.depth.max(1)).max(1)
+    }
+
+    /// Adds the product to `to`, which is f32: each part by itself first.
+    fn add_in_parts(&self, gpu: &Gpu, to: &mut Tensor) -> Result<()> {
+        let [rows, columns, _] = self.sizes;
+        let mut sums = undefined(gpu, &[self.parts(), rows, columns], DType::F32)?;
+        self.launch(gpu, Arg::Out(&mut sums), None, Finish::STORED)?;
+        add_parts(gpu, to, &sums)
+    }
+
+    /// As [`launch`](Self::launch), also where a block does not sum all products.
+    pub fn launch_in_parts(&self, gpu: &Gpu, y: Arg, finish: Finish<'_>) -> Result<()> {
+        if self.parts() == 1 {
+            return self.launch(gpu, y, None, finish);
+        }
+        let [rows, columns, _] = self.sizes;
+        let mut sums = Tensor::zeros_on(&Device::Cuda(gpu.clone()), &[rows, columns], DType::F32).map_err(of(OP))?;
+        self.add_in_parts(gpu, &mut sums)?;
+        self.finish(gpu, y, None, &sums, finish)
+    }
+
+    /// What is done to the sums `[rows, columns]`, which are f32.
+    fn finish(&self, gpu: &Gpu, y: Arg, pre: Option<&mut Tensor>, sums: &Tensor, finish: Finish<'_>) -> Result<()> {
+        let [rows, columns, _] = self.sizes;
+        let mut args = [
+            y,
+            pre.map_or(Arg::None, Arg::Out),
+            Arg::In(sums),
+            optional(finish.bias),
+            optional(finish.residual),
+            Arg::Size(rows),
+            Arg::Size(columns),
+            Arg::Size(finish.flags),
+        ];
+        let grid = Grid { blocks: [rows, columns.div_ceil(FINISHED), 1], ..Grid::new(0, FINISHED / 4) };
+        launch(gpu, &CODE, &format!("linear_finish_{}", self.left.0.dtype()), grid, &mut args)
+    }
+
     /// Where a block does not sum all products, `y` has a matrix for each of its parts.
     pub fn launch(&self, gpu: &Gpu, mut y: Arg, mut pre: Option<&mut Tensor>, finish: Finish<'_>) -> Result<()> {
         if self.by_cublaslt(gpu, &mut y, pre.as_deref_mut(), finish)? {
@@ -196,8 +239,7 @@ impl Product<'_> {
         }
         let Self { name, left: (left, left_from), right: (right, right_from), sizes: [rows, columns, k], depth } =
             *self;
-        let parts = k.div_ceil(depth.max(1)).max(1);
-        let blocks = [rows.div_ceil(TILE) * columns.div_ceil(TILE), 1, parts];
+        let blocks = [rows.div_ceil(TILE) * columns.div_ceil(TILE), 1, self.parts()];
         let mut args = [
             y,
             pre.map_or(Arg::None, Arg::Out),
@@ -254,7 +296,7 @@ impl<'a> Product<'a> {
 
     /// By cuBLASLt, if it is used and has this product: with all that is done to the sums, where it means the same by it, which
     /// nobody has seen of its GELU; otherwise it leaves the sums as f32.
-    fn by_cublaslt(&self, gpu: &Gpu, y: &mut Arg, mut pre: Option<&mut Tensor>, finish: Finish<'_>) -> Result<bool> {
+    fn by_cublaslt(&self, gpu: &Gpu, y: &mut Arg, pre: Option<&mut Tensor>, finish: Finish<'_>) -> Result<bool> {
         let Some(library) = cublaslt::of_gpu(gpu) else { return Ok(false) };
         let Self { left: (left, left_from), right: (right, right_from), sizes, depth, .. } = *self;
         let [rows, columns, k] = sizes;
@@ -290,19 +332,7 @@ impl<'a> Product<'a> {
         if !library.multiply(gpu, OP, product, at)? {
             return Ok(false);
         }
-        let y = std::mem::replace(y, Arg::None);
-        let mut args = [
-            y,
-            pre.take().map_or(Arg::None, Arg::Out),
-            Arg::In(&sums),
-            optional(finish.bias),
-            optional(finish.residual),
-            Arg::Size(rows),
-            Arg::Size(columns),
-            Arg::Size(finish.flags),
-        ];
-        let grid = Grid { blocks: [rows, columns.div_ceil(FINISHED), 1], ..Grid::new(0, FINISHED / 4) };
-        launch(gpu, &CODE, &format!("linear_finish_{}", left.dtype()), grid, &mut args)?;
+        self.finish(gpu, std::mem::replace(y, Arg::None), pre, &sums, finish)?;
         Ok(true)
     }
 }
