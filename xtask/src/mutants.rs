@@ -73,10 +73,7 @@ impl Mutant {
 /// Plants the bugs, those in files whose name holds `only` if it is given. Each must be found. The report keeps what it says of the
 /// others.
 pub fn run(root: &Path, only: Option<&str>) -> anyhow::Result<()> {
-    let table = std::fs::read_to_string(root.join(TABLE)).context(TABLE)?;
-    let lines = table.lines().filter(|l| !l.is_empty() && !l.starts_with('#'));
-    let mutants = lines.map(Mutant::read).collect::<anyhow::Result<Vec<_>>>()?;
-    mutants.iter().try_for_each(|mutant| mutant.spoil(&root.join("kernels/src")).map(drop))?;
+    let mutants = read(root)?;
     let known = std::fs::read_to_string(root.join(REPORT)).unwrap_or_default();
     let mut report = String::from(
         "# Planted bugs\n\nBugs planted in the kernels one at a time, and what finds each: in a plain run on the five simulated GPUs, and in one that \
@@ -115,6 +112,15 @@ pub fn run(root: &Path, only: Option<&str>) -> anyhow::Result<()> {
     }
     let _ = writeln!(report, "\n{} bugs, all found.", mutants.len());
     Ok(std::fs::write(root.join(REPORT), report)?)
+}
+
+/// All in the table, each of which fits the kernels as they are.
+fn read(root: &Path) -> anyhow::Result<Vec<Mutant>> {
+    let table = std::fs::read_to_string(root.join(TABLE)).context(TABLE)?;
+    let lines = table.lines().filter(|l| !l.is_empty() && !l.starts_with('#'));
+    let mutants = lines.map(Mutant::read).collect::<anyhow::Result<Vec<_>>>()?;
+    mutants.iter().try_for_each(|mutant| mutant.spoil(&root.join("kernels/src")).map(drop))?;
+    Ok(mutants)
 }
 
 /// Where all of this happens.
@@ -265,4 +271,22 @@ fn check(line: &str) -> Option<String> {
     };
     let place = fault.split(' ').find(|word| word.contains(".cu") && word.contains(':'));
     Some(format!("{name} {}", place.unwrap_or_default().trim_end_matches(':')).trim().to_owned())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)] // how a test fails
+mod tests {
+    use super::*;
+
+    /// Without running any of them: that takes hours.
+    #[test]
+    fn each_bug_fits_the_kernels_and_is_in_the_report() {
+        let root = crate::root();
+        let report = std::fs::read_to_string(root.join(REPORT)).unwrap();
+        let mutants = read(&root).unwrap();
+        assert!(report.contains(&format!("\n{} bugs, all found.", mutants.len())));
+        for row in mutants.iter().map(Mutant::row) {
+            assert!(report.lines().any(|line| line.starts_with(&row)), "{REPORT} lacks {row}");
+        }
+    }
 }
