@@ -15,7 +15,7 @@ use tensor::{DType, Device, Gpu, Tensor, UseOf};
 
 /// The published sizes: hidden size, heads, layers.
 const SHAPES: [(&str, [usize; 3]); 3] = [("560m", [1024, 16, 24]), ("1b7", [2048, 16, 24]), ("7b1", [4096, 32, 30])];
-const SMALL: [usize; 3] = [64, 2, 1];
+const SMALL: [usize; 3] = [128, 2, 1];
 
 /// What is measured, once or at full size.
 struct Run {

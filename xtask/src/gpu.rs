@@ -37,7 +37,8 @@ try ./model --nocapture --test-threads=1
 say "timings"
 if [ "${REHEARSE:-}" ]; then
     try ./bench --test
-    try ./bench --test --hopper
+    # Of the simulated GPUs the first of that kind.
+    try env ECOM_SIM_GPU=3 ./bench --test --hopper
 else
     # A process each: freed memory stays with one, and what fails fails alone.
     for shape in 560m 1b7 7b1; do try ./bench $shape; done

@@ -19,16 +19,22 @@ static sim::Schedule schedule(const Device *device) {
 
 // ---- Devices and contexts; a context is its device.
 
+// The shared memory of a block that does not ask for more.
+static const size_t SHARED_FOR_ALL = 48 * 1024;
+
 API cuInit(unsigned) { return SUCCESS; }
 API cuDriverGetVersion(int *version) {
     *version = 12000;
     return SUCCESS;
 }
+// The only one to be seen, if there is to be one.
+static const char *const only = getenv("ECOM_SIM_GPU");
 API cuDeviceGetCount(int *count) {
-    *count = DEVICES;
+    *count = only ? 1 : DEVICES;
     return SUCCESS;
 }
 API cuDeviceGet(int *device, int ordinal) {
+    if (only && ordinal == 0) ordinal = atoi(only);
     if (ordinal < 0 || ordinal >= DEVICES) return INVALID_DEVICE;
     *device = ordinal;
     return SUCCESS;
@@ -46,17 +52,25 @@ API cuDeviceTotalMem_v2(size_t *bytes, int) {
     *bytes = MEMORY;
     return SUCCESS;
 }
-// Some of the five are newer; the three after them have the schedules of the others.
-static int capability(int device) { return sim::CHECKED || device >= 3 ? 9 : 8; }
+// Some of the five are newer; the three after them have the schedules of the others. Compute capability times ten.
+static int capability(int device) {
+    if (sim::CHECKED || device >= 3) return 90;
+    return device == 0 ? 80 : device == 1 ? 86 : 89;
+}
+// The shared memory that a block can have, with what is declared in the kernel: CUDA C++ Programming Guide, "Compute Capabilities".
+static size_t shared_limit(int device) {
+    int of = capability(device);
+    return of == 80 ? 163 * 1024 : of == 90 ? sim::SHARED_MOST : 99 * 1024;
+}
 API cuDeviceGetAttribute(int *value, int attribute, int device) {
     switch (attribute) {
     case 1: *value = 1024; break;                                   // threads of a block
-    case 8: *value = 48 * 1024; break;                              // shared memory of a block
+    case 8: *value = static_cast<int>(SHARED_FOR_ALL); break;       // shared memory of a block
     case 10: *value = 32; break;                                    // lanes of a warp
     case 16: *value = 4; break;                                     // multiprocessors
-    case 75: *value = capability(device); break;                    // compute capability, major
-    case 76: *value = 0; break;                                     // and minor
-    case 97: *value = static_cast<int>(sim::SHARED_LIMIT); break;   // shared memory of a block that asks for it
+    case 75: *value = capability(device) / 10; break;               // compute capability, major
+    case 76: *value = capability(device) % 10; break;               // and minor
+    case 97: *value = static_cast<int>(shared_limit(device)); break; // shared memory of a block that asks for it
     case 115: *value = 1; break;                                    // memory pools
     default: *value = 0;
     }
@@ -201,8 +215,9 @@ API cuMemsetD8Async(Pointer to, unsigned char value, size_t bytes, Stream *strea
 
 struct Function {
     const sim::Kernel *kernel;
-    unsigned threads; // at most, as the kernel promises to the compiler
-    int shared_bytes;
+    unsigned threads;      // at most, as the kernel promises to the compiler
+    size_t declared;       // shared memory
+    size_t allowed, limit; // at launch, and in all
 };
 struct Module {
     std::map<std::string, Function> functions;
@@ -226,12 +241,27 @@ static std::vector<size_t> parameters(const std::string &text) {
     return sizes;
 }
 
+// The shared memory that an entry declares itself, or a function that is part of it: what its text names.
+static size_t declared(const std::string &text, const std::string &entry) {
+    size_t bytes = 0;
+    const std::string shared = ".shared .align ";
+    for (size_t at = 0; (at = text.find(shared, at)) != std::string::npos;) {
+        at += shared.size();
+        size_t name = text.find(".b8 ", at) + 4, count = text.find('[', name);
+        if (entry.find(text.substr(name, count - name)) == std::string::npos) continue;
+        size_t align = strtoul(text.c_str() + at, nullptr, 10);
+        bytes = (bytes + align - 1) / align * align + strtoul(text.c_str() + count + 1, nullptr, 10);
+    }
+    return bytes;
+}
+
 API cuModuleLoadData(Module **module, const char *image) {
     if (int bad = must_happen_now("load a module")) return bad;
     std::string text(image);
     if (!current) return INVALID_CONTEXT;
     // What has an a is for its very capability, other PTX for newer ones too.
-    bool newer = capability(static_cast<int>(current - devices)) == 9 && text.find(".target sm_90a") != std::string::npos;
+    int device = static_cast<int>(current - devices);
+    bool newer = capability(device) == 90 && text.find(".target sm_90a") != std::string::npos;
     if (text.find(".version") == std::string::npos || (!newer && text.find(".target sm_80") == std::string::npos))
         return complain(INVALID_PTX, "not PTX for this GPU");
     *module = new Module();
@@ -246,7 +276,8 @@ API cuModuleLoadData(Module **module, const char *image) {
         size_t most = head.find(".maxntid");
         unsigned threads =
             most == std::string::npos ? 1024 : static_cast<unsigned>(strtoul(head.c_str() + most + 8, nullptr, 10));
-        (*module)->functions[name] = {kernel, threads, 0};
+        size_t own = declared(text, text.substr(body, text.find(entry, body) - body));
+        (*module)->functions[name] = {kernel, threads, own, SHARED_FOR_ALL - own, shared_limit(device)};
     }
     return SUCCESS;
 }
@@ -260,17 +291,18 @@ API cuModuleGetFunction(Function **function, Module *module, const char *name) {
     *function = &found->second;
     return SUCCESS;
 }
-static const int MAX_DYNAMIC_SHARED = 8;
+static const int SHARED = 1, MAX_DYNAMIC_SHARED = 8;
 API cuFuncGetAttribute(int *value, int attribute, Function *function) {
-    *value = attribute == 0 ? static_cast<int>(function->threads)
-             : attribute == MAX_DYNAMIC_SHARED ? function->shared_bytes
+    *value = attribute == 0                    ? static_cast<int>(function->threads)
+             : attribute == SHARED             ? static_cast<int>(function->declared)
+             : attribute == MAX_DYNAMIC_SHARED ? static_cast<int>(function->allowed)
                                                : 0;
     return SUCCESS;
 }
 API cuFuncSetAttribute(Function *function, int attribute, int value) {
     if (attribute != MAX_DYNAMIC_SHARED) return SUCCESS;
-    if (value < 0 || static_cast<size_t>(value) > sim::SHARED_LIMIT) return INVALID_VALUE;
-    function->shared_bytes = value;
+    if (value < 0 || static_cast<size_t>(value) + function->declared > function->limit) return INVALID_VALUE;
+    function->allowed = static_cast<size_t>(value);
     return SUCCESS;
 }
 
@@ -300,12 +332,13 @@ API cuLaunchKernel(Function *function, unsigned grid_x, unsigned grid_y, unsigne
         return complain(INVALID_VALUE, name + ": blocks of " + std::to_string(threads) +
                                            " threads; wanted whole warps, at most " + std::to_string(function->threads) +
                                            " threads");
-    if (shared_bytes > 48 * 1024 && shared_bytes > static_cast<unsigned>(function->shared_bytes))
+    if (shared_bytes > function->allowed)
         return complain(INVALID_VALUE, name + ": " + std::to_string(shared_bytes) + " bytes of shared memory");
     sim::Launch launch = {};
     launch.grid = {grid_x, grid_y, grid_z};
     launch.block = {block_x, block_y, block_z};
     launch.shared_bytes = shared_bytes;
+    launch.shared_limit = function->limit;
     // A graph has the arguments as they are now.
     struct alignas(64) Words {
         uint64_t words[8];

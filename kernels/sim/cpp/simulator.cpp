@@ -88,7 +88,7 @@ class Shared {
         Site site;
     };
     std::vector<Variable> variables;
-    static const size_t SIZE = 2 * SHARED_LIMIT;
+    static const size_t SIZE = 2 * SHARED_MOST;
     // Never freed, as the block is kept.
     unsigned char *const bytes = static_cast<unsigned char *>(memset(aligned_alloc(1024, SIZE), POISON, SIZE));
     size_t used = 0;
@@ -340,7 +340,7 @@ static void run_block(Random &random) {
             if (block->threads[i].asked != block->threads[i + 32 * warp].asked)
                 block->failure = place(block->threads[i]) + " and its group: a warp was not there for all of its products";
     }
-    if (block->failure.empty() && block->shared.total() > SHARED_LIMIT)
+    if (block->failure.empty() && block->shared.total() > block->launch->shared_limit)
         block->failure = "shared memory: " + std::to_string(block->shared.total()) + " bytes, more than a block can have";
     if (block->failure.empty()) {
         std::string overrun = block->shared.overrun();

@@ -82,13 +82,14 @@ struct Thread {
 struct Launch {
     dim3 grid, block;
     unsigned shared_bytes; // chosen at launch
+    size_t shared_limit;   // the most that a block can have, with what is declared in the kernel
     Schedule schedule;
     uint64_t seed;
     std::function<void()> kernel;
 };
 
-// The longest that a block's shared memory can be, with what is declared in the kernel: compute capability 8.0.
-const size_t SHARED_LIMIT = 163 * 1024;
+// The most shared memory that a block of any simulated GPU can have: compute capability 9.0.
+const size_t SHARED_MOST = 227 * 1024;
 
 // Runs it. Empty, or what went wrong: where, and which thread.
 std::string run(const Launch &launch);

@@ -25,6 +25,9 @@ use tensor::{Device, Gpu};
 pub const REQUIRE_SIM: &str = "ECOM_REQUIRE_SIM";
 /// Has each access to memory by a simulated kernel checked: one GPU, slower. It is then taken even where there is a real one.
 pub const CHECK: &str = "ECOM_SIM_CHECK";
+/// Leaves one simulated GPU of all, by its number, for a program that takes the first: 0 has compute capability 8.0, 1 has 8.6, 2 has 8.9,
+/// those from 3 on have 9.0.
+pub const ONLY: &str = "ECOM_SIM_GPU";
 /// Names a folder whose kernels are simulated instead of those of the project: for kernels that are broken on purpose.
 pub const SOURCES: &str = "ECOM_SIM_SOURCES";
 /// Makes it a failure that there is no GPU.

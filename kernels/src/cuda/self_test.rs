@@ -35,6 +35,28 @@ fn tensor_cores_matrices_and_asynchronous_copies() {
     });
 }
 
+/// How much a block can have is a GPU's own (CUDA C++ Programming Guide, "Compute Capabilities"); the kernel declares 1 KiB of it.
+#[test]
+fn a_block_gets_the_shared_memory_that_its_gpu_has() {
+    on_each_gpu(|gpu, device| {
+        let most = match gpu.compute_capability().unwrap() {
+            (8, 0 | 7) => 163 << 10,
+            (8, _) => 99 << 10,
+            (9, 0) => 227 << 10,
+            _ => return,
+        };
+        let run = |shared_bytes| {
+            let [a, b] = [(); 2].map(|()| tensor_on(device, DType::BF16, &[16, 16], &[0.5; 256]));
+            let mut y = Tensor::undefined(gpu, &[16, 16], DType::F32).unwrap();
+            let mut args = [Arg::Out(&mut y), Arg::In(&a), Arg::In(&b), Arg::Size(16)];
+            launch(gpu, &CODE, "self_test_product", Grid { shared_bytes, ..Grid::new(1, 32) }, &mut args)
+        };
+        assert!(run(most - 1024).is_ok(), "{device}");
+        assert!(run(most - 1023).is_err(), "{device}");
+        assert!(run(0).is_ok(), "{device}: goes on");
+    });
+}
+
 #[test]
 fn lanes_see_each_other() {
     let x: Vec<f64> = (0..32).map(|i| f64::from(i * 7 % 32 - 11)).collect();
