@@ -363,6 +363,24 @@ fn captured_steps_give_the_same_tokens() {
     }
 }
 
+/// The step that was refused is done again, by caches as they were before it.
+#[test]
+fn a_driver_that_refuses_a_graph_gives_the_same_tokens() {
+    let (model, prompts) = trained();
+    let Some(last) = simulator::gpus().len().checked_sub(1) else { return };
+    let settings = Generation { max_new_tokens: 20, eos: VOCAB as u32, ..greedy() };
+    let [tries, plain] = [true, false].map(|graphs| own(last, UseOf { graphs, ..UseOf::default() }));
+    let on = |device: &Device| answers(&model.clone().to_device(device).unwrap(), &prompts, &settings);
+    if !simulator::refuse_graphs(true) {
+        return; // a driver of which nothing can be wished
+    }
+    let found = on(&tries);
+    simulator::refuse_graphs(false);
+    assert_eq!(found, on(&plain));
+    let Device::Cuda(gpu) = &tries else { panic!("a GPU") };
+    assert!(gpu.refused().is_some_and(|why| why.contains("NOT_SUPPORTED")), "{:?}", gpu.refused());
+}
+
 /// Caches that are read in cuts of 256 tokens, and whose sums are joined, while sequences end one after the other.
 #[test]
 fn captured_steps_give_the_same_tokens_behind_hundreds_of_others() {

@@ -82,8 +82,13 @@ API cuStreamIsCapturing(Stream *stream, int *status) {
     return SUCCESS;
 }
 
+// Not the driver's: whether the graphs of this thread are refused, as a test of what becomes of that wants.
+static thread_local bool refused;
+extern "C" __attribute__((visibility("default"))) void simulator_refuse_graphs(bool refuse) { refused = refuse; }
+
 // A graph that allocates can be instantiated once at a time.
 API cuGraphInstantiateWithFlags(Executable **executable, std::shared_ptr<Graph> *graph, unsigned long long flags) {
+    if (refused) return complain(NOT_SUPPORTED, "graphs are refused");
     if (flags & ~AUTO_FREE_ON_LAUNCH) return NOT_SUPPORTED;
     if ((*graph)->instantiated) return complain(NOT_SUPPORTED, "a graph with memory of its own is instantiated twice");
     (*graph)->instantiated = true;

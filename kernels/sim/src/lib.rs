@@ -96,6 +96,18 @@ pub fn graphs_launched() -> Option<u64> {
     count(b"simulator_graphs_launched\0")
 }
 
+/// Has simulated GPUs refuse this thread's graphs when they are whole, or take them again; `false` where no simulator is loaded.
+#[allow(clippy::expect_used)] // for tests only
+pub fn refuse_graphs(refuse: bool) -> bool {
+    let Some([driver, _]) = LIBRARIES.get() else { return false };
+    // SAFETY: `void simulator_refuse_graphs(bool)` of `cpp/graph.cpp`.
+    let set: Symbol<unsafe extern "C" fn(bool)> =
+        unsafe { driver.get(b"simulator_refuse_graphs\0") }.expect("a switch of the simulator");
+    // SAFETY: sets a variable of this thread.
+    unsafe { set(refuse) };
+    true
+}
+
 /// The products that the simulated cuBLASLt was asked for; `None` where no simulator is loaded.
 pub fn products() -> Option<u64> {
     count(b"simulator_products\0")
