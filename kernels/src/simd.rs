@@ -19,6 +19,14 @@ pub(crate) fn run<W: Work>(work: W) -> W::Output {
         fn wide<W: Work>(work: W) -> W::Output {
             work.call::<true>()
         }
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+        fn widest<W: Work>(work: W) -> W::Output {
+            work.call::<true>()
+        }
+        if has_avx512() {
+            // SAFETY: its features were found on this machine.
+            return unsafe { widest(work) };
+        }
         if has_avx2() {
             // SAFETY: the three features were found on this machine.
             return unsafe { wide(work) };
@@ -33,10 +41,14 @@ pub(crate) fn has_avx2() -> bool {
     is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
 }
 
-/// Whether AVX-512F is here too.
+/// Whether AVX-512 is here too, as far as all processors but the first had it.
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn has_avx512() -> bool {
-    is_x86_feature_detected!("avx512f") && has_avx2()
+    is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512vl")
+        && has_avx2()
 }
 
 /// Whether products of pairs of bf16 are here: AVX-512's dot product.

@@ -173,10 +173,15 @@ struct Task<'a> {
 impl Task<'_> {
     fn run(self) {
         #[cfg(target_arch = "x86_64")]
-        if self.pairs {
-            assert!(simd::has_bf16(), "pairs are for machines that multiply them");
+        match (self.pairs, simd::has_avx512()) {
+            (true, _) => {
+                assert!(simd::has_bf16(), "pairs are for machines that multiply them");
+                // SAFETY: the instructions were just found.
+                return unsafe { wide::pairs(&self) };
+            }
             // SAFETY: the instructions were just found.
-            return unsafe { wide::pairs(&self) };
+            (false, true) => return unsafe { wide::singles(&self) },
+            (false, false) => {}
         }
         simd::run(self);
     }
@@ -232,9 +237,19 @@ mod wide {
     use super::{TILE_COLS, TILE_ROWS, Task};
     use crate::linear::tile;
 
-    /// The task of pairs: two panels of columns at a time.
     #[target_feature(enable = "avx512f,avx512bf16,avx2,fma")]
     pub fn pairs(task: &Task<'_>) {
+        by_two(task, |a, b, to| tile::wide::multiply_pairs(a, b, to));
+    }
+
+    #[target_feature(enable = "avx512f,avx2,fma")]
+    pub fn singles(task: &Task<'_>) {
+        by_two(task, |a, b, to| tile::wide::multiply_singles(a, b, to));
+    }
+
+    /// Two panels of columns at a time.
+    #[inline(always)]
+    fn by_two(task: &Task<'_>, multiply: impl Fn(&[[f32; TILE_ROWS]], [&[[f32; TILE_COLS]]; 2], &mut Tiles)) {
         for (depth, start) in task.blocks() {
             let mut panels = task.panels_of_b();
             while let Some((col, left)) = panels.next() {
@@ -243,7 +258,7 @@ mod wide {
                 let both = [left, right.map_or(left, |(_, right)| right)].map(|b| &b[depth.clone()]);
                 for (row, a) in task.panels_of_a() {
                     let mut tiles = [[[0.0; TILE_COLS]; TILE_ROWS]; 2];
-                    tile::wide::multiply_pairs(&a[depth.clone()], both, &mut tiles);
+                    multiply(&a[depth.clone()], both, &mut tiles);
                     task.write(row, col, &tiles[0], start);
                     if let Some((col, _)) = right {
                         task.write(row, col, &tiles[1], start);
@@ -252,6 +267,8 @@ mod wide {
             }
         }
     }
+
+    type Tiles = [[[f32; TILE_COLS]; TILE_ROWS]; 2];
 }
 
 /// Stores sums to a part of a row of c, or adds them.
@@ -259,10 +276,13 @@ mod wide {
 fn write(c: &mut [f32], sums: &[f32; TILE_COLS], start: Start) {
     // The whole width first, in a form of constant length.
     if let Ok(c) = <&mut [f32; TILE_COLS]>::try_from(&mut *c) {
-        match start {
-            Start::Zero => *c = *sums,
-            Start::Add => c.iter_mut().zip(sums).for_each(|(c, s)| *c += s),
+        let mut all = *sums;
+        if start == Start::Add {
+            for i in 0..TILE_COLS {
+                all[i] += c[i];
+            }
         }
+        *c = all;
         return;
     }
     match start {

@@ -11,6 +11,8 @@
 //! Activations (x, y, pre, the residual and their gradients) are f32, on a GPU also bf16, with bf16 weights then. Biases and the
 //! gradients of parameters are f32.
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 pub(crate) mod cuda;
 mod few_rows;
 mod gelu;
@@ -207,10 +209,18 @@ fn many_rows(op: &'static str, x: &Tensor, w: &Tensor, b: &Tensor, epilogue: Epi
     if let Device::Cuda(gpu) = x.device() {
         return cuda::forward(gpu, x, w, Some(b), epilogue, dtypes(op, x, w, Some(b), epilogue)?);
     }
+    let finish = Finish::new(op, n, Some(b), epilogue)?;
+    #[cfg(target_arch = "x86_64")]
+    if let Some(weights) = amx::Weights::of(w).filter(|_| n > 0 && k > 0 && amx::is_here()) {
+        let mut y = Tensor::unwritten(&[t, n]).map_err(of(op))?;
+        let output = Output::new(y.values_mut().map_err(of(op))?, n);
+        let x = x.values().map_err(of(op))?;
+        amx::multiply(x, weights, [n, k], &output, |row, col, part| finish.apply(row, col, part));
+        return Ok(y);
+    }
     if w.dtype().tile().is_some() {
         return few_rows(x, w, Some(b), epilogue);
     }
-    let finish = Finish::new(op, n, Some(b), epilogue)?;
     let x = Matrix::row_major(activations(op, x)?, t, k);
     let w = Matrix::row_major(weights(op, w)?, n, k);
     let mut y = Tensor::unwritten(&[t, n]).map_err(of(op))?;

@@ -30,9 +30,8 @@ thread_local! {
 /// numbers at each; lanes beyond the matrix are zero.
 pub(super) struct Packed<const W: usize> {
     memory: Vec<f32>,
-    /// Where the panels start in `memory`: on a cache line, so that no load touches two.
-    start: usize,
-    size: usize,
+    /// Where the panels are in `memory`.
+    here: Range<usize>,
     first_lane: usize,
     depth: usize,
 }
@@ -41,7 +40,7 @@ impl<const W: usize> Packed<W> {
     /// The panels from the one that begins with `lane` of the matrix: `W` numbers at each depth.
     pub fn panels(&self, lane: usize) -> &[[f32; W]] {
         let first = (lane - self.first_lane) / W * self.depth;
-        &self.memory[self.start..self.start + self.size].as_chunks::<W>().0[first..]
+        &self.memory[self.here.clone()].as_chunks::<W>().0[first..]
     }
 }
 
@@ -56,6 +55,15 @@ impl<const W: usize> Drop for Packed<W> {
     }
 }
 
+/// Room for `size` numbers from a cache line on, so that no load touches two; what is there stays.
+pub(super) fn aligned(memory: &mut Vec<f32>, size: usize) -> Range<usize> {
+    if memory.len() < size + CACHE_LINE {
+        memory.resize(size + CACHE_LINE, 0.0);
+    }
+    let start = memory.as_ptr().align_offset(CACHE_LINE * size_of::<f32>()).min(CACHE_LINE);
+    start..start + size
+}
+
 /// Packs the rows `lanes` and the columns `depth` of `source`; on this thread if `alone`.
 pub(super) fn pack<const W: usize>(
     source: Matrix<'_>,
@@ -65,12 +73,9 @@ pub(super) fn pack<const W: usize>(
 ) -> Packed<W> {
     let size = lanes.len().div_ceil(W) * W * depth.len();
     let mut memory = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
-    if memory.len() < size + CACHE_LINE {
-        memory.resize(size + CACHE_LINE, 0.0);
-    }
-    let start = memory.as_ptr().align_offset(CACHE_LINE * size_of::<f32>()).min(CACHE_LINE);
+    let here = aligned(&mut memory, size);
     // What is left from before is overwritten in full.
-    let values = &mut memory[start..start + size];
+    let values = &mut memory[here.clone()];
     let group = GROUP * W;
     let copy = |(i, to): (usize, &mut [f32])| {
         let first = lanes.start + i * group;
@@ -89,7 +94,7 @@ pub(super) fn pack<const W: usize>(
     } else {
         values.par_chunks_mut(group * depth.len()).enumerate().for_each(copy);
     }
-    Packed { memory, start, size, first_lane: lanes.start, depth: depth.len() }
+    Packed { memory, here, first_lane: lanes.start, depth: depth.len() }
 }
 
 /// A number format of a weight, as f32.
@@ -155,7 +160,7 @@ impl Widen for bf16 {
 }
 
 /// What fills a lane of a panel: a number in f32, or the bits of two in bf16, the first in the lower half.
-trait Lane: std::marker::Copy {
+pub(super) trait Lane: std::marker::Copy {
     fn lane(self) -> f32;
 
     /// # Safety
@@ -263,7 +268,7 @@ impl<T: Lane, const W: usize> Work for Copy<'_, T, W> {
 
 /// `to[d][i] = rows[i][d]`
 #[inline(always)]
-fn transpose<const FMA: bool, T: Lane, const W: usize>(rows: [&[T]; W], to: &mut [[f32; W]]) {
+pub(super) fn transpose<const FMA: bool, T: Lane, const W: usize>(rows: [&[T]; W], to: &mut [[f32; W]]) {
     #[cfg(target_arch = "x86_64")]
     let done = if FMA {
         // SAFETY: on this architecture `FMA` means that AVX2 is here.

@@ -12,7 +12,7 @@ use tensor::{DType, Device, Tensor};
 use super::gemm::{Matrix, Start, Values, gemm};
 use super::{
     Epilogue, backward_input, backward_weight, few_rows, forward, forward_gelu, forward_gelu_saved, forward_residual,
-    gelu_backward,
+    gelu_backward, quantize,
 };
 use crate::simd;
 use crate::spec::{
@@ -417,24 +417,31 @@ fn with_threads<T: Send>(threads: usize, f: impl FnOnce() -> T + Send) -> T {
 
 #[test]
 fn a_row_has_the_same_bits_alone_in_a_batch_and_with_any_number_of_threads() {
-    // More than one task and shared block of k and n, none of them full.
-    let [t, k, n] = [100, 1100, 1100];
-    for dtype in [DType::F32, DType::BF16] {
+    // More than one task and shared block of k and n, none of them full; and of rows.
+    for ([t, k, n], dtype) in [
+        ([100, 1100, 1100], DType::F32),
+        ([100, 1100, 1100], DType::BF16),
+        ([100, 1100, 1100], DType::Q8),
+        ([600, 40, 33], DType::BF16),
+        ([600, 40, 33], DType::Q4),
+    ] {
         let x = random(t * k, 1, 1.0, 0.0);
-        let w = tensor(&[n, k], &random(n * k, 2, 1.0, 0.0)).to_dtype(dtype).unwrap();
+        let w = tensor(&[n, k], &random(n * k, 2, 1.0, 0.0));
+        let quantised = dtype.tile().is_some();
+        let w = if quantised { quantize(&w, dtype) } else { Ok(w.to_dtype(dtype).unwrap()) }.unwrap();
         let b = tensor(&[n], &random(n, 3, 1.0, 0.0));
         let ops: [fn(&Tensor, &Tensor, &Tensor) -> Tensor; 3] = [
             |x, w, b| forward_gelu(x, w, b).unwrap(),
             |x, w, b| few_rows(x, w, Some(b), Epilogue::Gelu).unwrap(),
             |x, w, _| backward_input(x, w).unwrap(),
         ];
-        for op in ops {
+        for op in &ops[..if quantised || k != n { 2 } else { 3 }] {
             let part = |rows: std::ops::Range<usize>| tensor(&[rows.len(), k], &x[rows.start * k..rows.end * k]);
             let all = with_threads(1, || op(&part(0..t), &w, &b));
             for threads in [2, 3] {
                 assert_eq!(bits(got(&all)), bits(got(&with_threads(threads, || op(&part(0..t), &w, &b)))));
             }
-            for rows in [0..1, 50..51, 99..100, 3..5, 40..43, 64..68, 91..99] {
+            for rows in [0..1, 50..51, t - 1..t, 3..5, 40..43, 64..68, 91..99] {
                 let some = op(&part(rows.clone()), &w, &b);
                 assert_eq!(bits(got(&some)), bits(&got(&all)[rows.start * n..rows.end * n]), "rows {rows:?}");
             }
@@ -453,6 +460,28 @@ fn weight_gradients_have_the_same_bits_for_any_number_of_threads() {
         [bits(got(&dw)), bits(got(&db))]
     };
     assert_eq!(with_threads(1, run), with_threads(3, run));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Also where a wider way is taken: AVX-512's dot product of bf16.
+    #[test]
+    fn products_of_pairs_match_the_reference(draw in draw([&ROWS, &DEPTHS, &COLS], &[MIXED], 64)) {
+        let mut outcomes = Outcomes::default();
+        for case in draw.cases() {
+            let [t, k, n] = case.sizes;
+            let x = exact_in(DType::BF16, &case.x);
+            let want = both(DType::F32, |arith| reference(case.sizes, &x, &case.w, &vec![0.0; n], arith));
+            let (x, w) = (f32s(&x), f32s(&case.w));
+            let [x, w] = [(&x, t), (&w, n)].map(|(x, rows)| Matrix::row_major(Values::F32(x), rows, k).in_pairs());
+            let (Some(x), Some(w), true) = (x, w, simd::has_bf16()) else { continue };
+            let mut y = vec![f32::NAN; t * n];
+            gemm(&mut y, x, w.t(), Start::Zero);
+            outcomes.add("pairs", &Device::Cpu, &Tensor::new(&[t, n], y).unwrap(), &want);
+        }
+        outcomes.check();
+    }
 }
 
 #[test]
@@ -477,7 +506,7 @@ fn infinities_and_nan_stay_in_their_row() {
     let mut x = random(t * k, 1, 1.0, 0.0);
     x[k + 3] = f64::NAN;
     x[2 * k] = f64::INFINITY;
-    let all = [(F32, devices().collect::<Vec<_>>()), (BF16, gpus().iter().collect())];
+    let all = [(F32, devices().collect::<Vec<_>>()), (MIXED, vec![&Device::Cpu]), (BF16, gpus().iter().collect())];
     for (storage, device) in all.iter().flat_map(|(storage, on)| on.iter().map(move |device| (storage, device))) {
         let x = tensor_on(device, storage.rows, &[t, k], &x);
         let w = tensor_on(device, storage.weights, &[n, k], &random(n * k, 2, 1.0, 0.0));

@@ -30,8 +30,8 @@ pub(super) fn multiply<const FMA: bool>(a: &[[f32; ROWS]], b: &[[f32; COLS]]) ->
 #[cfg(target_arch = "x86_64")]
 pub(super) mod wide {
     use std::arch::x86_64::{
-        __m512, __m512bh, _mm256_fmadd_ps, _mm256_set1_ps, _mm256_setzero_ps, _mm512_dpbf16_ps, _mm512_set1_ps,
-        _mm512_setzero_ps,
+        __m512, __m512bh, _mm256_fmadd_ps, _mm256_set1_ps, _mm256_setzero_ps, _mm512_dpbf16_ps, _mm512_fmadd_ps,
+        _mm512_set1_ps, _mm512_setzero_ps,
     };
 
     use super::{COLS, ROWS};
@@ -50,6 +50,28 @@ pub(super) mod wide {
                 sums[1] = _mm512_dpbf16_ps(sums[1], a, right);
             }
         }
+        put(&sums, to);
+    }
+
+    /// As [`super::multiply`], of two panels of b of one length.
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    pub fn multiply_singles(a: &[[f32; ROWS]], b: [&[[f32; COLS]]; 2], to: &mut [[[f32; COLS]; ROWS]; 2]) {
+        let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
+        for (a, (left, right)) in a.iter().zip(b[0].iter().zip(b[1])) {
+            let (left, right) = (load_512(left), load_512(right));
+            for (sums, &a) in sums.iter_mut().zip(a) {
+                let a = _mm512_set1_ps(a);
+                sums[0] = _mm512_fmadd_ps(a, left, sums[0]);
+                sums[1] = _mm512_fmadd_ps(a, right, sums[1]);
+            }
+        }
+        put(&sums, to);
+    }
+
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    fn put(sums: &[[__m512; 2]; ROWS], to: &mut [[[f32; COLS]; ROWS]; 2]) {
         for (i, sums) in sums.iter().enumerate() {
             for (to, sum) in to.iter_mut().zip(sums) {
                 store_512(&mut to[i], *sum);

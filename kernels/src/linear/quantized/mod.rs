@@ -27,17 +27,17 @@ const OP: &str = "quantize";
 const ROWS: usize = TILE[0];
 const BLOCK: usize = TILE[1];
 /// Bytes of a tile's scales.
-const SCALES: usize = 2 * ROWS;
+pub(super) const SCALES: usize = 2 * ROWS;
 
 /// How codes are packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Bits {
+pub(super) enum Bits {
     Eight,
     Four,
 }
 
 impl Bits {
-    fn of(op: &'static str, dtype: DType) -> Result<Self> {
+    pub fn of(op: &'static str, dtype: DType) -> Result<Self> {
         match dtype {
             DType::Q8 => Ok(Self::Eight),
             DType::Q4 => Ok(Self::Four),
@@ -50,7 +50,7 @@ impl Bits {
         }
     }
 
-    const fn zero(self) -> i32 {
+    pub const fn zero(self) -> i32 {
         match self {
             Self::Eight => 128,
             Self::Four => 8,
@@ -66,7 +66,7 @@ impl Bits {
     }
 
     /// Bytes of a tile.
-    const fn tile(self) -> usize {
+    pub const fn tile(self) -> usize {
         match self {
             Self::Eight => SCALES + ROWS * BLOCK,
             Self::Four => SCALES + ROWS * BLOCK / 2,

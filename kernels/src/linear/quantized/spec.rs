@@ -7,7 +7,7 @@ use super::super::{Epilogue, few_rows, forward, forward_gelu, forward_residual};
 use super::product::{Path, Rows, multiply_by};
 use super::{BLOCK, Bits, Output, dequantize, quantize};
 use crate::embedding;
-use crate::spec::{Arith, EXACT, NAIVE, assert_close, f32s, random};
+use crate::spec::{Arith, EXACT, NAIVE, assert_close, exact_in, f32s, random};
 
 const ROWS: [usize; 9] = [1, 2, 3, 5, 7, 8, 9, 17, 40];
 const DEPTHS: [usize; 7] = [1, 31, 32, 33, 64, 200, 1031];
@@ -65,14 +65,21 @@ fn rounded(x: &[f64], k: usize) -> Vec<f64> {
     x.chunks(k).flat_map(|row| row.chunks(BLOCK).flat_map(block).collect::<Vec<f64>>()).collect()
 }
 
-/// x · wᵀ + b, sums of a block at once as those of whole numbers are.
-fn reference([t, k, n]: [usize; 3], x: &[f64], w: &[f64], b: &[f64], arith: Arith) -> Vec<f64> {
+/// x · wᵀ + b, the sums of so many products at once, as those of whole numbers are.
+fn reference([t, k, n]: [usize; 3], at_once: usize, [x, w, b]: [&[f64]; 3], arith: Arith) -> Vec<f64> {
     let dot = |i: usize, j: usize| {
         let (x, w) = (&x[i * k..(i + 1) * k], &w[j * k..(j + 1) * k]);
-        let blocks = x.chunks(BLOCK).zip(w.chunks(BLOCK));
+        let blocks = x.chunks(at_once).zip(w.chunks(at_once));
         blocks.fold(0.0, |sum, (x, w)| (arith.step)(sum + (arith.step)(x.iter().zip(w).map(|(x, w)| x * w).sum())))
     };
     (0..t * n).map(|at| (arith.step)(dot(at / n, at % n) + b[at % n])).collect()
+}
+
+fn has_tiles() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return super::super::amx::is_here();
+    #[cfg(not(target_arch = "x86_64"))]
+    false
 }
 
 proptest! {
@@ -82,21 +89,32 @@ proptest! {
     fn products_are_those_of_the_weights_they_stand_for(draw in draw()) {
         let [t, k, n] = draw.sizes;
         // Of few numbers a naive run's may all be exact by luck.
-        let (mut got, mut exact, mut naive) = (Vec::new(), Vec::new(), Vec::new());
+        let mut all: [[Vec<f64>; 3]; 2] = Default::default();
         for copy in 0..64_u64.div_ceil((t * n) as u64) {
             let Case { x, q, b, .. } = Draw { seed: draw.seed + (copy << 32), ..draw.clone() }.case();
-            let (xs, ws) = (rounded(&values(&x), k), values(&dequantize(&q).unwrap()));
-            exact.extend(reference(draw.sizes, &xs, &ws, &values(&b), EXACT));
-            naive.extend(reference(draw.sizes, &xs, &ws, &values(&b), NAIVE));
-            got.extend(values(&forward(&x, &q, &b).unwrap()).iter().map(|&y| y as f32));
+            let (xs, ws) = (values(&x), values(&dequantize(&q).unwrap()));
+            let few = [rounded(&xs, k), ws.clone()];
+            // In tiles both are bf16.
+            let many = if has_tiles() { [xs, ws].map(|x| exact_in(DType::BF16, &x)) } else { few.clone() };
+            let (b64, blocks) = (values(&b), if has_tiles() { [BLOCK, 1] } else { [BLOCK; 2] });
+            let ys = [few_rows(&x, &q, Some(&b), Epilogue::None).unwrap(), forward(&x, &q, &b).unwrap()];
+            for ((([got, exact, naive], y), [x, w]), at_once) in all.iter_mut().zip(ys).zip([few, many]).zip(blocks) {
+                got.extend(values(&y));
+                exact.extend(reference(draw.sizes, at_once, [&x, &w, &b64], EXACT));
+                naive.extend(reference(draw.sizes, at_once, [&x, &w, &b64], NAIVE));
+            }
         }
-        assert_close("y", &got, &exact, &naive);
+        for (name, [got, exact, naive]) in ["few rows", "many rows"].iter().zip(&all) {
+            assert_close(name, &f32s(got), exact, naive);
+        }
         let Case { x, q, b, .. } = draw.case();
         let y = forward(&x, &q, &b).unwrap();
         prop_assert_eq!(y.shape(), &[t, n]);
-        // Few rows go the same way; what comes behind is what it is elsewhere.
-        let few = few_rows(&x, &q, Some(&b), Epilogue::None).unwrap();
-        prop_assert_eq!(y.values::<f32>().unwrap(), few.values::<f32>().unwrap());
+        if !has_tiles() {
+            let few = few_rows(&x, &q, Some(&b), Epilogue::None).unwrap();
+            prop_assert_eq!(y.values::<f32>().unwrap(), few.values::<f32>().unwrap());
+        }
+        // What comes behind is what it is elsewhere.
         let residual = tensor(&[t, n], &random(t * n, draw.seed ^ 3, draw.scale, 0.0));
         let sum = forward_residual(&x, &q, &b, &residual).unwrap();
         let sums = y.values::<f32>().unwrap().iter().zip(residual.values::<f32>().unwrap()).map(|(y, r)| y + r);
