@@ -7,6 +7,8 @@
 //! are f32 or bf16; gradients of weights are f32 and added to what is there. Every sum has a fixed order, so that results do not depend on the number of threads, nor a row's result on the other rows.
 
 pub mod adamw;
+#[cfg(target_arch = "x86_64")]
+mod amx;
 pub mod attention;
 pub mod cross_entropy;
 mod cuda;

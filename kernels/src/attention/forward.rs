@@ -14,6 +14,16 @@ pub struct Block<'a> {
     pub slope: f32,
 }
 
+impl Block<'_> {
+    pub fn run(self) -> (Vec<f32>, Vec<[f32; 2]>) {
+        #[cfg(target_arch = "x86_64")]
+        if self.keys.are_kept_in_bf16() && self.queries.size.is_multiple_of(2) && crate::amx::is_here() {
+            return simd::run(super::in_tiles::InTiles(self));
+        }
+        simd::run(self)
+    }
+}
+
 impl Work for Block<'_> {
     /// Output rows `[n, d]`; the largest score and the sum of exponentials of each `[n]`.
     type Output = (Vec<f32>, Vec<[f32; 2]>);

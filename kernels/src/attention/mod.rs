@@ -19,6 +19,8 @@ mod cache;
 mod cuda;
 mod decode;
 mod forward;
+#[cfg(target_arch = "x86_64")]
+mod in_tiles;
 #[cfg(test)]
 mod reference;
 #[cfg(test)]
@@ -245,7 +247,7 @@ fn attend(qkv: &[f32], shape: &Sizes, sources: &[Source]) -> Result<(Tensor, Ten
         let past = keys.count() - (end - start);
         let queries = part(row, 0, QUERIES.min(end - row));
         let block = forward::Block { queries, keys, values, first: past + row - start, slope: slopes[head] };
-        let (rows, of_rows) = simd::run(block);
+        let (rows, of_rows) = block.run();
         for (i, (from, of_row)) in rows.chunks_exact(d).zip(of_rows).enumerate() {
             // SAFETY: a task alone writes to the columns of its head in its rows.
             let to = unsafe { all.part(row + i, head * d..(head + 1) * d) };

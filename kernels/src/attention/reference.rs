@@ -24,6 +24,14 @@ impl Setting {
         Self { device: device.clone(), dtype, kept: dtype }
     }
 
+    /// Whether tiles of bf16 multiply what is kept, which tells queries and weights rounded to bf16 from those of [`forward`].
+    pub fn in_tiles(&self, d: usize) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        return self.device == Device::Cpu && self.kept == DType::BF16 && d.is_multiple_of(2) && crate::amx::is_here();
+        #[cfg(not(target_arch = "x86_64"))]
+        false
+    }
+
     /// A cache for a document of a pack.
     pub fn cache(&self, layers: usize, pack: &Pack) -> KvCache {
         KvCache::new(layers, pack.heads, pack.d, self.kept)
@@ -158,11 +166,23 @@ impl Pack {
         decode(&self.qkv(on), &caches.iter().collect::<Vec<_>>(), layer, None).unwrap()
     }
 
+    /// The output of the documents as prompts, at once.
+    pub fn prompts(&self, on: &Setting) -> Tensor {
+        let mut caches = vec![on.cache(1, self); self.lengths.len()];
+        self.append(on, &mut caches, 0);
+        self.extend(on, &caches, 0)
+    }
+
     /// As [`Self::reference`] with rounded steps. What a naive run gives depends on the order of its sums: of six orders,
     /// the worst for each number.
     pub fn naive(&self, on: &Setting, exact: &[Vec<f64>; 5]) -> [Vec<f64>; 5] {
         let tensor_cores = on.dtype == DType::BF16 && [64, 80, 96, 128].contains(&self.d);
-        let operand: fn(f64) -> f64 = if tensor_cores { |x| f64::from(bf16::from_f32(x as f32)) } else { |x| x };
+        self.naive_with(on, tensor_cores, exact)
+    }
+
+    /// As [`Self::naive`], with operands of products in bf16 or not.
+    pub fn naive_with(&self, on: &Setting, in_bf16: bool, exact: &[Vec<f64>; 5]) -> [Vec<f64>; 5] {
+        let operand: fn(f64) -> f64 = if in_bf16 { |x| f64::from(bf16::from_f32(x as f32)) } else { |x| x };
         let run = |order| self.reference(How { arith: naive(on.dtype), operand, order });
         let mut worst = run(0);
         for order in 1..6 {

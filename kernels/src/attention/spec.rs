@@ -20,6 +20,12 @@ fn forward_is_as_good_as_a_naive_one(pack: &Pack, on: &Setting) {
     assert_close("log-sum-exp", &lse, &exact[1], &naive[1]);
 }
 
+fn prompts_are_as_good_as_naive_ones(pack: &Pack, on: &Setting) {
+    let exact = pack.exact();
+    let naive = pack.naive_with(on, on.in_tiles(pack.d), &exact);
+    assert_close("out of prompts", &numbers(&pack.prompts(on)), &exact[0], &naive[0]);
+}
+
 fn backward_is_as_good_as_a_naive_one(pack: &Pack, on: &Setting) {
     let exact = pack.exact();
     let (naive, got) = (pack.naive(on, &exact), pack.backward(on));
@@ -96,7 +102,7 @@ fn the_weights_of_a_row_sum_to_one(pack: &Pack, on: &Setting) {
 }
 
 fn a_prompt_in_parts_is_the_prompt_at_once(pack: &Pack, on: &Setting, cut: f64) {
-    let whole = bits(&pack.forward(on)[0]);
+    let whole = bits(&if on.in_tiles(pack.d) { pack.prompts(on) } else { pack.forward(on)[0].clone() });
     let n = pack.lengths.len();
     let mut caches = vec![on.cache(2, pack); n];
     let mut parts = vec![vec![]; n];
@@ -160,6 +166,9 @@ fn all_laws(pack: &Pack, on: &Setting, poison: f64, token: usize, cut: f64) {
     a_poisoned_document_leaves_the_others_alone(pack, on, poison);
     a_token_changes_nothing_before_it(pack, on, token);
     the_weights_of_a_row_sum_to_one(pack, on);
+    if on.device == Device::Cpu {
+        prompts_are_as_good_as_naive_ones(pack, on);
+    }
     a_prompt_in_parts_is_the_prompt_at_once(pack, on, cut);
     for spare in [0, 3] {
         decode_is_the_last_row_of_forward(pack, on, spare);
@@ -298,6 +307,8 @@ fn three_hundred_tokens() {
         let pack = Pack::new(vec![300], heads, d, [1.0, 0.0], 17);
         forward_is_as_good_as_a_naive_one(&pack, &CPU);
         backward_is_as_good_as_a_naive_one(&pack, &CPU);
+        let on = Setting { kept: DType::BF16, ..CPU };
+        prompts_are_as_good_as_naive_ones(&pack.stored(&on), &on);
     }
 }
 
@@ -388,8 +399,8 @@ fn keys_and_values_are_rounded_as_they_are_kept() {
         *x = if i % (3 * d) < d { *x } else { f64::from(half::bf16::from_f64(*x)) };
     }
     assert_ne!(pack.qkv, rounded.qkv);
-    let [want, _] = rounded.forward(&CPU);
     let on = Setting { kept: DType::BF16, ..CPU };
+    let want = if on.in_tiles(d) { rounded.prompts(&on) } else { rounded.forward(&CPU)[0].clone() };
     let mut caches = [on.cache(1, &pack), on.cache(1, &pack)];
     // All of them as new rows beside an empty cache; then half of them in a cache.
     assert_eq!(bits(&pack.branches(&on, &caches[..1], 0)[0]), bits(&want));

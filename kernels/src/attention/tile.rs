@@ -133,6 +133,10 @@ impl<'a> Joined<'a> {
         self.border() + self.after.count
     }
 
+    pub const fn are_kept_in_bf16(&self) -> bool {
+        matches!(self.before, Kept::Bf16(_))
+    }
+
     /// Rows among which are the `count` rows from `first` on, and the place of the first. They are copied if they are of both parts, or
     /// bf16.
     #[inline(always)]

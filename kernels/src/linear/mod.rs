@@ -11,12 +11,14 @@
 //! Activations (x, y, pre, the residual and their gradients) are f32, on a GPU also bf16, with bf16 weights then. Biases and the
 //! gradients of parameters are f32.
 
-#[cfg(target_arch = "x86_64")]
-mod amx;
+#![allow(clippy::inline_always)] // a requirement of `simd::Work`
+
 pub(crate) mod cuda;
 mod few_rows;
 mod gelu;
 pub(crate) mod gemm;
+#[cfg(target_arch = "x86_64")]
+mod in_tiles;
 mod output;
 mod pack;
 pub(crate) mod quantized;
@@ -28,10 +30,11 @@ use rayon::prelude::*;
 use tensor::{DType, Device, Gpu, Tensor};
 
 use crate::error::{expect, float, of};
-use crate::{Error, Result, simd};
+use crate::simd::{self, Work};
+use crate::{Error, Result};
 use gemm::{Matrix, Start, Values, gemm, gemm_then};
 pub(crate) use output::Output;
-pub(crate) use pack::Widen;
+pub(crate) use pack::{Widen, aligned, transpose};
 pub use quantized::{dequantize, first_bad_scale, gram, quantize, quantize_for};
 
 const OP: &str = "linear";
@@ -211,11 +214,11 @@ fn many_rows(op: &'static str, x: &Tensor, w: &Tensor, b: &Tensor, epilogue: Epi
     }
     let finish = Finish::new(op, n, Some(b), epilogue)?;
     #[cfg(target_arch = "x86_64")]
-    if let Some(weights) = amx::Weights::of(w).filter(|_| n > 0 && k > 0 && amx::is_here()) {
+    if let Some(weights) = in_tiles::Weights::of(w).filter(|_| n > 0 && k > 0 && crate::amx::is_here()) {
         let mut y = Tensor::unwritten(&[t, n]).map_err(of(op))?;
         let output = Output::new(y.values_mut().map_err(of(op))?, n);
         let x = x.values().map_err(of(op))?;
-        amx::multiply(x, weights, [n, k], &output, |row, col, part| finish.apply(row, col, part));
+        in_tiles::multiply(x, weights, [n, k], &output, |row, col, part| finish.apply(row, col, part));
         return Ok(y);
     }
     if w.dtype().tile().is_some() {
@@ -304,13 +307,25 @@ impl<'a> Finish<'a> {
 
     fn apply(&self, row: usize, col: usize, part: &mut [f32]) {
         if let Some(bias) = self.bias {
-            part.iter_mut().zip(&bias[col..]).for_each(|(y, b)| *y += b);
+            simd::run(AddTo(part, &bias[col..]));
         }
         if let Some(residual) = self.residual {
-            part.iter_mut().zip(&residual[row * self.n + col..]).for_each(|(y, r)| *y += r);
+            simd::run(AddTo(part, &residual[row * self.n + col..]));
         }
         if self.gelu {
             gelu::forward(part);
         }
+    }
+}
+
+/// Adds as many numbers as there are to add to.
+struct AddTo<'a>(&'a mut [f32], &'a [f32]);
+
+impl Work for AddTo<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call<const FMA: bool>(self) {
+        self.0.iter_mut().zip(self.1).for_each(|(y, x)| *y += x);
     }
 }

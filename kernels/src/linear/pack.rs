@@ -56,7 +56,7 @@ impl<const W: usize> Drop for Packed<W> {
 }
 
 /// Room for `size` numbers from a cache line on, so that no load touches two; what is there stays.
-pub(super) fn aligned(memory: &mut Vec<f32>, size: usize) -> Range<usize> {
+pub(crate) fn aligned(memory: &mut Vec<f32>, size: usize) -> Range<usize> {
     if memory.len() < size + CACHE_LINE {
         memory.resize(size + CACHE_LINE, 0.0);
     }
@@ -160,7 +160,7 @@ impl Widen for bf16 {
 }
 
 /// What fills a lane of a panel: a number in f32, or the bits of two in bf16, the first in the lower half.
-pub(super) trait Lane: std::marker::Copy {
+pub(crate) trait Lane: std::marker::Copy {
     fn lane(self) -> f32;
 
     /// # Safety
@@ -268,7 +268,7 @@ impl<T: Lane, const W: usize> Work for Copy<'_, T, W> {
 
 /// `to[d][i] = rows[i][d]`
 #[inline(always)]
-pub(super) fn transpose<const FMA: bool, T: Lane, const W: usize>(rows: [&[T]; W], to: &mut [[f32; W]]) {
+pub(crate) fn transpose<const FMA: bool, T: Lane, const W: usize>(rows: [&[T]; W], to: &mut [[f32; W]]) {
     #[cfg(target_arch = "x86_64")]
     let done = if FMA {
         // SAFETY: on this architecture `FMA` means that AVX2 is here.

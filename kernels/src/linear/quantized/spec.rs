@@ -77,7 +77,7 @@ fn reference([t, k, n]: [usize; 3], at_once: usize, [x, w, b]: [&[f64]; 3], arit
 
 fn has_tiles() -> bool {
     #[cfg(target_arch = "x86_64")]
-    return super::super::amx::is_here();
+    return crate::amx::is_here();
     #[cfg(not(target_arch = "x86_64"))]
     false
 }

@@ -1,0 +1,199 @@
+//! Intel's AMX: registers that hold tiles of 16 rows of 64 bytes, and an instruction that multiplies 16 rows of 32 numbers in bf16 by 32
+//! rows of 16 and adds to sums in f32. Of the 32 products of a sum, those at even places are summed and those at odd ones, then both are
+//! added: so a sum's bits depend on its row and its column alone.
+
+use std::arch::asm;
+use std::arch::x86_64::{
+    __cpuid_count, __m512, __m512bh, _mm512_castps_si512, _mm512_castsi512_ps, _mm512_cvtne2ps_pbh, _mm512_loadu_si512,
+    _mm512_permutexvar_epi16,
+};
+use std::marker::PhantomData;
+use std::sync::OnceLock;
+
+use crate::linear::aligned;
+use crate::simd;
+use crate::simd::wide::{load_512, store_512};
+
+/// What a register holds: of the left factor, in each row 16 pairs along k; of the right one, in each row a pair of each of 16 columns; of
+/// the result, sums.
+pub(crate) type Tile = [[f32; LANES]; LANES];
+pub(crate) const LANES: usize = 16;
+/// Numbers along k in a tile.
+pub(crate) const STEP: usize = 2 * LANES;
+/// Two tiles of the left factor by two of the right one are multiplied together.
+pub(crate) const PAIR: usize = 2 * LANES;
+/// Steps after which sums return to memory: so many tiles of both factors, two by two, fit in the first-level cache.
+const STEPS: usize = 8;
+
+/// Whether the machine has tiles, and the system lets this process use them.
+pub(crate) fn is_here() -> bool {
+    static HERE: OnceLock<bool> = OnceLock::new();
+    *HERE.get_or_init(|| simd::has_bf16() && may_be_used())
+}
+
+/// Whether the processor has them and multiplies bf16 there, and the system lets this process use them: Linux wants to be asked.
+fn may_be_used() -> bool {
+    const BF16: u32 = 1 << 22;
+    const TILES: u32 = 1 << 24;
+    #[cfg(target_os = "linux")]
+    if __cpuid_count(0, 0).eax >= 7 && __cpuid_count(7, 0).edx & (BF16 | TILES) == BF16 | TILES {
+        const REQUEST: libc::c_int = 0x1023;
+        const TILE_DATA: libc::c_ulong = 18;
+        // SAFETY: it takes two numbers, and changes nothing but what this process may do.
+        return unsafe { libc::syscall(libc::SYS_arch_prctl, REQUEST, TILE_DATA) } == 0;
+    }
+    false
+}
+
+/// How many rows and bytes of a row each register has (`LDTILECFG` in Intel's manual).
+#[repr(align(64))]
+struct Shape([u8; 64]);
+
+/// The registers, ready for use: all eight with 16 rows of 64 bytes. No compiler uses them yet, so what one instruction leaves there the
+/// next one finds.
+pub(crate) struct Registers(PhantomData<*const ()>);
+
+impl Registers {
+    /// Panics where there are none: see [`is_here`].
+    pub fn open() -> Self {
+        assert!(is_here(), "tiles are for machines that have them");
+        let mut shape = Shape([0; 64]);
+        shape.0[0] = 1;
+        for register in 0..8 {
+            shape.0[16 + 2 * register] = 64;
+            shape.0[48 + register] = LANES as u8;
+        }
+        // SAFETY: 64 bytes of a shape that the processor allows; it has the registers, as the caller made sure.
+        unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const shape, options(nostack, preserves_flags)) };
+        Self(PhantomData)
+    }
+
+    /// `c = a · b` with panels of `steps` tiles along k, an even number of them in a and in b; c has a row of tiles for each panel of a.
+    #[allow(clippy::unused_self)] // that there is one says that they are ready
+    pub fn multiply(&self, a: &[Tile], b: &[Tile], steps: usize, c: &mut [Tile]) {
+        let wide = b.len() / steps;
+        for first in (0..steps).step_by(STEPS) {
+            let some = first..steps.min(first + STEPS);
+            for (j, b) in b.chunks_exact(2 * steps).enumerate() {
+                let b = b.split_at(steps);
+                let b = [&b.0[some.clone()], &b.1[some.clone()]];
+                for (a, c) in a.chunks_exact(2 * steps).zip(c.chunks_exact_mut(2 * wide)) {
+                    let a = a.split_at(steps);
+                    let a = [&a.0[some.clone()], &a.1[some.clone()]];
+                    let (above, below) = c.split_at_mut(wide);
+                    four(a, b, [&mut above[2 * j..], &mut below[2 * j..]], first == 0);
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Registers {
+    fn drop(&mut self) {
+        // SAFETY: it empties the registers, which hold nothing of use now.
+        unsafe { asm!("tilerelease", options(nostack, nomem, preserves_flags)) };
+    }
+}
+
+/// Two panels by two, of one length: `c = a · b` if this is the first part of k, otherwise `c += a · b`; c two rows of two tiles.
+#[inline]
+fn four(a: [&[Tile]; 2], b: [&[Tile]; 2], c: [&mut [Tile]; 2], first: bool) {
+    let [above, below] = c;
+    let ([c0, c1, ..], [c2, c3, ..]) = (above, below) else { return };
+    let row = size_of::<[f32; LANES]>();
+    if first {
+        // SAFETY: the registers are open.
+        unsafe {
+            asm!(
+                "tilezero tmm0",
+                "tilezero tmm1",
+                "tilezero tmm2",
+                "tilezero tmm3",
+                options(nostack, nomem, preserves_flags)
+            );
+        }
+    } else {
+        // SAFETY: the registers are open, and take 16 rows of 64 bytes each from a tile.
+        unsafe {
+            asm!(
+                "tileloadd tmm0, [{0} + {4} * 1]", "tileloadd tmm1, [{1} + {4} * 1]",
+                "tileloadd tmm2, [{2} + {4} * 1]", "tileloadd tmm3, [{3} + {4} * 1]",
+                in(reg) &raw const *c0, in(reg) &raw const *c1, in(reg) &raw const *c2, in(reg) &raw const *c3, in(reg) row,
+                options(nostack, readonly, preserves_flags)
+            );
+        }
+    }
+    for ((a0, a1), (b0, b1)) in a[0].iter().zip(a[1]).zip(b[0].iter().zip(b[1])) {
+        // SAFETY: as above.
+        unsafe {
+            asm!(
+                "tileloadd tmm4, [{0} + {4} * 1]", "tileloadd tmm6, [{2} + {4} * 1]",
+                "tileloadd tmm7, [{3} + {4} * 1]", "tileloadd tmm5, [{1} + {4} * 1]",
+                "tdpbf16ps tmm0, tmm4, tmm6", "tdpbf16ps tmm1, tmm4, tmm7",
+                "tdpbf16ps tmm2, tmm5, tmm6", "tdpbf16ps tmm3, tmm5, tmm7",
+                in(reg) &raw const *a0, in(reg) &raw const *a1, in(reg) &raw const *b0, in(reg) &raw const *b1, in(reg) row,
+                options(nostack, readonly, preserves_flags)
+            );
+        }
+    }
+    // SAFETY: the registers are open, and give 16 rows of 64 bytes each to a tile that no one else has.
+    unsafe {
+        asm!(
+            "tilestored [{0} + {4} * 1], tmm0", "tilestored [{1} + {4} * 1], tmm1",
+            "tilestored [{2} + {4} * 1], tmm2", "tilestored [{3} + {4} * 1], tmm3",
+            in(reg) &raw mut *c0, in(reg) &raw mut *c1, in(reg) &raw mut *c2, in(reg) &raw mut *c3, in(reg) row,
+            options(nostack, preserves_flags)
+        );
+    }
+}
+
+/// So many tiles, each on cache lines of its own; they hold what they held.
+pub(crate) fn tiles_in(memory: &mut Vec<f32>, count: usize) -> &mut [Tile] {
+    let here = aligned(memory, count * LANES * LANES);
+    memory[here].as_chunks_mut().0.as_chunks_mut().0
+}
+
+/// A row of the left factor, rounded to the nearest, as row `i` of tiles along k.
+#[target_feature(enable = "avx512f,avx512bf16")]
+pub(crate) fn round(x: &[f32], i: usize, to: &mut [Tile]) {
+    for (x, to) in x.chunks(STEP).zip(to) {
+        let mut all = [0.0; STEP];
+        let x = if let Some(x) = x.as_array::<STEP>() {
+            x
+        } else {
+            all[..x.len()].copy_from_slice(x);
+            &all
+        };
+        let (front, back) = x.split_at(LANES);
+        if let (Some(front), Some(back)) = (front.as_array(), back.as_array()) {
+            store_512(&mut to[i], floats(_mm512_cvtne2ps_pbh(load_512(back), load_512(front))));
+        }
+    }
+}
+
+/// Two times 16 numbers as pairs.
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+#[inline]
+pub(crate) fn side_by_side([first, second]: [__m512; 2]) -> __m512 {
+    /// By turns from the lower half and from the upper one.
+    const TURNS: [u16; 32] = {
+        let mut turns = [0; 32];
+        let mut i = 0;
+        while i < 32 {
+            turns[i] = i as u16 / 2 + 16 * (i as u16 % 2);
+            i += 1;
+        }
+        turns
+    };
+    // SAFETY: 64 bytes are there to read; the instruction asks for no alignment.
+    let turns = unsafe { _mm512_loadu_si512(TURNS.as_ptr().cast()) };
+    let both = _mm512_castps_si512(floats(_mm512_cvtne2ps_pbh(second, first)));
+    _mm512_castsi512_ps(_mm512_permutexvar_epi16(turns, both))
+}
+
+/// The same bits.
+#[inline]
+fn floats(pairs: __m512bh) -> __m512 {
+    // SAFETY: both are 64 bytes that may be any.
+    unsafe { std::mem::transmute(pairs) }
+}
