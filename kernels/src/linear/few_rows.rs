@@ -289,9 +289,7 @@ mod wide {
     ) {
         let mut sums = [[_mm512_setzero_ps(); N]; M];
         for step in 0..steps {
-            if N > 1 {
-                ask::<T, N>(w[0], step);
-            }
+            ask::<T, N>(w[0], step);
             let mut ws = [_mm512_setzero_ps(); N];
             for (to, w) in ws.iter_mut().zip(w) {
                 // SAFETY: `step` is below the number of groups.

@@ -4,9 +4,10 @@
 //! Many rows (training, prefill) go through [`forward`] and its variants, a blocked matrix multiplication; few rows
 //! (decode) through [`few_rows`], which reads the weights once and is bound by memory. The two sum in different
 //! orders, so they agree within rounding, not bit for bit. Within each, a row's bits do not depend on the other rows.
-//! Many rows are rounded to bf16 first where W is bf16, k is even and the machine multiplies pairs of bf16; sums stay f32.
+//! Many rows are rounded to bf16 first where W is bf16, k is even and the machine multiplies bf16, in tiles or in pairs; sums stay f32.
 //!
-//! Weights of 8 or 4 bits ([`quantize`]) go one way, in tiles, for few rows and for many.
+//! Weights of 8 or 4 bits ([`quantize`]) go one way for few rows and for many, unless the machine multiplies tiles of bf16: then
+//! many rows do that, and so do the weights.
 //!
 //! Activations (x, y, pre, the residual and their gradients) are f32, on a GPU also bf16, with bf16 weights then. Biases and the
 //! gradients of parameters are f32.

@@ -21,7 +21,7 @@ use crate::spec::{
 
 /// Sizes at and around the tiles (6 × 16), a task (96 × 256, 64 rows of w), a block of k (256) and a vector.
 const ROWS: [usize; 8] = [1, 2, 5, 6, 7, 13, 97, 103];
-const DEPTHS: [usize; 9] = [1, 3, 15, 16, 17, 127, 256, 257, 1031];
+const DEPTHS: [usize; 10] = [1, 3, 15, 16, 17, 127, 256, 257, 1030, 1031];
 const COLS: [usize; 8] = [1, 15, 16, 17, 31, 64, 65, 259];
 /// The same on a GPU: tiles of 128 × 128, 64 or 16 products deep; few rows by 4 and 16, wide loads of 4 and 8.
 const GPU_ROWS: [usize; 10] = [1, 3, 4, 5, 16, 17, 72, 127, 128, 131];
