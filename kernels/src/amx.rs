@@ -4,7 +4,7 @@
 
 use std::arch::asm;
 use std::arch::x86_64::{
-    __cpuid_count, __m512, __m512bh, _mm512_castps_si512, _mm512_castsi512_ps, _mm512_cvtne2ps_pbh, _mm512_loadu_si512,
+    __m512, __m512bh, _mm512_castps_si512, _mm512_castsi512_ps, _mm512_cvtne2ps_pbh, _mm512_loadu_si512,
     _mm512_permutexvar_epi16,
 };
 use std::marker::PhantomData;
@@ -32,16 +32,19 @@ pub(crate) fn is_here() -> bool {
 }
 
 /// Whether the processor has them and multiplies bf16 there, and the system lets this process use them: Linux wants to be asked.
+#[cfg(target_os = "linux")]
 fn may_be_used() -> bool {
-    const BF16: u32 = 1 << 22;
-    const TILES: u32 = 1 << 24;
-    #[cfg(target_os = "linux")]
-    if __cpuid_count(0, 0).eax >= 7 && __cpuid_count(7, 0).edx & (BF16 | TILES) == BF16 | TILES {
-        const REQUEST: libc::c_int = 0x1023;
-        const TILE_DATA: libc::c_ulong = 18;
-        // SAFETY: it takes two numbers, and changes nothing but what this process may do.
-        return unsafe { libc::syscall(libc::SYS_arch_prctl, REQUEST, TILE_DATA) } == 0;
-    }
+    use std::arch::x86_64::__cpuid_count;
+    const BF16_AND_TILES: u32 = 1 << 22 | 1 << 24;
+    const REQUEST: libc::c_int = 0x1023;
+    const TILE_DATA: libc::c_ulong = 18;
+    let found = __cpuid_count(0, 0).eax >= 7 && __cpuid_count(7, 0).edx & BF16_AND_TILES == BF16_AND_TILES;
+    // SAFETY: it takes two numbers, and changes nothing but what this process may do.
+    found && unsafe { libc::syscall(libc::SYS_arch_prctl, REQUEST, TILE_DATA) } == 0
+}
+
+#[cfg(not(target_os = "linux"))]
+fn may_be_used() -> bool {
     false
 }
 
@@ -49,8 +52,7 @@ fn may_be_used() -> bool {
 #[repr(align(64))]
 struct Shape([u8; 64]);
 
-/// The registers, ready for use: all eight with 16 rows of 64 bytes. No compiler uses them yet, so what one instruction leaves there the
-/// next one finds.
+/// The registers, ready for use: all eight with 16 rows of 64 bytes. One at a time on a thread, as its end closes them all.
 pub(crate) struct Registers(PhantomData<*const ()>);
 
 impl Registers {
@@ -72,6 +74,8 @@ impl Registers {
     #[allow(clippy::unused_self)] // that there is one says that they are ready
     pub fn multiply(&self, a: &[Tile], b: &[Tile], steps: usize, c: &mut [Tile]) {
         let wide = b.len() / steps;
+        let tall = a.len() / steps;
+        assert!(wide.is_multiple_of(2) && tall.is_multiple_of(2) && c.len() == tall * wide, "whole pairs of panels");
         for first in (0..steps).step_by(STEPS) {
             let some = first..steps.min(first + STEPS);
             for (j, b) in b.chunks_exact(2 * steps).enumerate() {
@@ -95,54 +99,61 @@ impl Drop for Registers {
     }
 }
 
-/// Two panels by two, of one length: `c = a · b` if this is the first part of k, otherwise `c += a · b`; c two rows of two tiles.
+/// Two panels by two, of one length, which is not 0: `c = a · b` if this is the first part of k, otherwise `c += a · b`; c two rows that
+/// begin with two tiles.
 #[inline]
 fn four(a: [&[Tile]; 2], b: [&[Tile]; 2], c: [&mut [Tile]; 2], first: bool) {
+    let steps = a[0].len();
+    assert!(steps > 0 && [a[1].len(), b[0].len(), b[1].len()] == [steps; 3] && c.iter().all(|c| c.len() >= 2));
     let [above, below] = c;
-    let ([c0, c1, ..], [c2, c3, ..]) = (above, below) else { return };
-    let row = size_of::<[f32; LANES]>();
-    if first {
-        // SAFETY: the registers are open.
-        unsafe {
-            asm!(
-                "tilezero tmm0",
-                "tilezero tmm1",
-                "tilezero tmm2",
-                "tilezero tmm3",
-                options(nostack, nomem, preserves_flags)
-            );
-        }
-    } else {
-        // SAFETY: the registers are open, and take 16 rows of 64 bytes each from a tile.
-        unsafe {
-            asm!(
-                "tileloadd tmm0, [{0} + {4} * 1]", "tileloadd tmm1, [{1} + {4} * 1]",
-                "tileloadd tmm2, [{2} + {4} * 1]", "tileloadd tmm3, [{3} + {4} * 1]",
-                in(reg) &raw const *c0, in(reg) &raw const *c1, in(reg) &raw const *c2, in(reg) &raw const *c3, in(reg) row,
-                options(nostack, readonly, preserves_flags)
-            );
-        }
-    }
-    for ((a0, a1), (b0, b1)) in a[0].iter().zip(a[1]).zip(b[0].iter().zip(b[1])) {
-        // SAFETY: as above.
-        unsafe {
-            asm!(
-                "tileloadd tmm4, [{0} + {4} * 1]", "tileloadd tmm6, [{2} + {4} * 1]",
-                "tileloadd tmm7, [{3} + {4} * 1]", "tileloadd tmm5, [{1} + {4} * 1]",
-                "tdpbf16ps tmm0, tmm4, tmm6", "tdpbf16ps tmm1, tmm4, tmm7",
-                "tdpbf16ps tmm2, tmm5, tmm6", "tdpbf16ps tmm3, tmm5, tmm7",
-                in(reg) &raw const *a0, in(reg) &raw const *a1, in(reg) &raw const *b0, in(reg) &raw const *b1, in(reg) row,
-                options(nostack, readonly, preserves_flags)
-            );
-        }
-    }
-    // SAFETY: the registers are open, and give 16 rows of 64 bytes each to a tile that no one else has.
+    // SAFETY: the registers are ready, as the caller's are. They take 16 rows of 64 bytes from each of `steps` tiles of four panels, and from
+    // two times two tiles of c, to which they give as many.
     unsafe {
         asm!(
-            "tilestored [{0} + {4} * 1], tmm0", "tilestored [{1} + {4} * 1], tmm1",
-            "tilestored [{2} + {4} * 1], tmm2", "tilestored [{3} + {4} * 1], tmm3",
-            in(reg) &raw mut *c0, in(reg) &raw mut *c1, in(reg) &raw mut *c2, in(reg) &raw mut *c3, in(reg) row,
-            options(nostack, preserves_flags)
+            "test {add}, {add}",
+            "jnz 2f",
+            "tilezero tmm0",
+            "tilezero tmm1",
+            "tilezero tmm2",
+            "tilezero tmm3",
+            "jmp 3f",
+            "2:",
+            "tileloadd tmm0, [{above} + {row} * 1]",
+            "tileloadd tmm1, [{above} + {row} * 1 + {tile}]",
+            "tileloadd tmm2, [{below} + {row} * 1]",
+            "tileloadd tmm3, [{below} + {row} * 1 + {tile}]",
+            "3:",
+            "tileloadd tmm4, [{a0} + {row} * 1]",
+            "tileloadd tmm6, [{b0} + {row} * 1]",
+            "tileloadd tmm7, [{b1} + {row} * 1]",
+            "tileloadd tmm5, [{a1} + {row} * 1]",
+            "tdpbf16ps tmm0, tmm4, tmm6",
+            "tdpbf16ps tmm1, tmm4, tmm7",
+            "tdpbf16ps tmm2, tmm5, tmm6",
+            "tdpbf16ps tmm3, tmm5, tmm7",
+            "add {a0}, {tile}",
+            "add {a1}, {tile}",
+            "add {b0}, {tile}",
+            "add {b1}, {tile}",
+            "dec {steps}",
+            "jnz 3b",
+            "tilestored [{above} + {row} * 1], tmm0",
+            "tilestored [{above} + {row} * 1 + {tile}], tmm1",
+            "tilestored [{below} + {row} * 1], tmm2",
+            "tilestored [{below} + {row} * 1 + {tile}], tmm3",
+            a0 = inout(reg) a[0].as_ptr() => _,
+            a1 = inout(reg) a[1].as_ptr() => _,
+            b0 = inout(reg) b[0].as_ptr() => _,
+            b1 = inout(reg) b[1].as_ptr() => _,
+            above = in(reg) above.as_mut_ptr(),
+            below = in(reg) below.as_mut_ptr(),
+            steps = inout(reg) steps => _,
+            row = in(reg) size_of::<[f32; LANES]>(),
+            add = in(reg) usize::from(!first),
+            tile = const size_of::<Tile>(),
+            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+            options(nostack)
         );
     }
 }

@@ -1,5 +1,5 @@
-//! One source, two compilations: an inner loop is written once over plain arrays and slices, and compiled for the
-//! machine's baseline and again with AVX2 and FMA, chosen at run time.
+//! One source, three compilations: an inner loop is written once over plain arrays and slices, and compiled for the
+//! machine's baseline, with AVX2 and FMA, and with AVX-512, chosen at run time. No width changes a bit.
 
 use half::bf16;
 
@@ -41,7 +41,7 @@ pub(crate) fn has_avx2() -> bool {
     is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
 }
 
-/// Whether AVX-512 is here too, as far as all processors but the first had it.
+/// Whether AVX-512 is here too: F, BW, DQ and VL.
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn has_avx512() -> bool {
     is_x86_feature_detected!("avx512f")

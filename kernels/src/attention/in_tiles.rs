@@ -24,6 +24,7 @@ impl Work for InTiles<'_> {
 
     #[inline(always)]
     fn call<const FMA: bool>(self) -> Self::Output {
+        let registers = Registers::open();
         let Self(block) = self;
         let (n, d) = (block.queries.count, block.queries.size);
         let (steps, wide) = (d.div_ceil(STEP), d.div_ceil(PAIR) * 2);
@@ -46,7 +47,6 @@ impl Work for InTiles<'_> {
             }
         }
         let mut softmax = vec![Softmax { max: f32::NEG_INFINITY, sum: [0.0; LANES] }; pairs * PAIR];
-        let registers = Registers::open();
         let (mut across, mut row) = (Vec::new(), [0.0; KEYS]);
         for from in (0..block.first + n).step_by(KEYS) {
             let count = KEYS.min(block.first + n - from);
@@ -62,7 +62,7 @@ impl Work for InTiles<'_> {
                 }
                 registers.multiply(queries, keys, steps, scores);
                 let mut shrink = [0.0; PAIR];
-                for (i, softmax) in softmax.iter_mut().enumerate() {
+                for (i, softmax) in softmax.iter_mut().enumerate().take(n - pair * PAIR) {
                     let tiles = &scores[i / LANES * (KEYS / LANES)..][..KEYS / LANES];
                     let distance = from as f32 - (first + i) as f32;
                     shrink[i] = softmax.step::<FMA>(tiles, i % LANES, distance, [scale(d), block.slope], &mut row);
@@ -169,18 +169,17 @@ fn keys_in_tiles(keys: &Joined, from: usize, count: usize, to: &mut [Tile], acro
             let row = rows.row(first + (panel * LANES + i).min(count - 1)).unwrap_or(&[]);
             row.as_chunks::<2>().0
         });
-        let (to, beyond) = to.as_flattened_mut().split_at_mut(rows[0].len());
-        transpose::<true, _, LANES>(rows, to);
-        beyond.fill([0.0; LANES]);
+        // Beyond the elements there are the zeros of new memory.
+        transpose::<true, _, LANES>(rows, &mut to.as_flattened_mut()[..rows[0].len()]);
     }
 }
 
-/// `count` rows from `from` on as the right factor of a product with weights. Rows past those, whose weights are 0, are the last one.
+/// `count` rows from `from` on as the right factor of a product with weights, zeros past those.
 #[inline(always)]
 fn values_in_tiles(values: &Joined, from: usize, count: usize, to: &mut [Tile], across: &mut Vec<f32>) {
     let (rows, first) = values.tile(from, count, across);
     for pair in 0..KEYS / 2 {
-        let [one, two] = [2 * pair, 2 * pair + 1].map(|i| rows.row(first + i.min(count - 1)).unwrap_or(&[]));
+        let [one, two] = [2 * pair, 2 * pair + 1].map(|i| rows.row(first + i).unwrap_or(&[]));
         let panels = to.chunks_exact_mut(STEPS);
         for (panel, to) in panels.enumerate() {
             // SAFETY: its instructions are here, as the registers are.

@@ -10,6 +10,8 @@
 //! Hugging Face adds slope · j; the difference, slope · i, is the same for a whole row, and softmax drops it.
 //! A document's results depend on nothing outside of it, to the bit, nor on the number of threads.
 //!
+//! Over keys and values kept in bf16, a processor with AMX rounds queries and weights to bf16 as well (`in_tiles.rs`).
+//!
 //! On a GPU everything is also bf16 if `qkv` is. Products are then those of tensor cores for the head sizes of BLOOM, 64, 80,
 //! 96 and 128: the softmax and dS are rounded to bf16 where they are multiplied. The backward pass goes over the tiles of
 //! queries for dq and over those of keys for dk and dv, so that every sum has one owner and one order.
@@ -74,7 +76,7 @@ pub fn forward(qkv: &Tensor, bounds: &[u32], heads: usize) -> Result<(Tensor, Te
     attend(values, &shape, &sources)
 }
 
-/// The attention's output `[t, c]` for new tokens that follow those already cached: as [`forward`], with the keys and
+/// The attention's output `[t, c]` for new tokens that follow those already cached: as [`forward`] (but for what AMX rounds), with the keys and
 /// values of `layer` of one cache per document, to which [`append`] has added those of `qkv` `[t, 3c]` already.
 ///
 /// # Errors

@@ -29,7 +29,7 @@ impl Setting {
         #[cfg(target_arch = "x86_64")]
         return self.device == Device::Cpu && self.kept == DType::BF16 && d.is_multiple_of(2) && crate::amx::is_here();
         #[cfg(not(target_arch = "x86_64"))]
-        false
+        return d == 0;
     }
 
     /// A cache for a document of a pack.
@@ -171,6 +171,11 @@ impl Pack {
         let mut caches = vec![on.cache(1, self); self.lengths.len()];
         self.append(on, &mut caches, 0);
         self.extend(on, &caches, 0)
+    }
+
+    /// The output, of prompts where those go another way.
+    pub fn out(&self, on: &Setting) -> Tensor {
+        if on.in_tiles(self.d) { self.prompts(on) } else { self.forward(on)[0].clone() }
     }
 
     /// As [`Self::reference`] with rounded steps. What a naive run gives depends on the order of its sums: of six orders,

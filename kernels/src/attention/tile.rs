@@ -133,6 +133,7 @@ impl<'a> Joined<'a> {
         self.border() + self.after.count
     }
 
+    #[cfg(target_arch = "x86_64")]
     pub const fn are_kept_in_bf16(&self) -> bool {
         matches!(self.before, Kept::Bf16(_))
     }

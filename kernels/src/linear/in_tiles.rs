@@ -18,7 +18,7 @@ use tensor::{DType, Tensor};
 use super::output::Output;
 use super::pack::transpose;
 use super::quantized::{Bits, SCALES};
-use crate::amx::{LANES, PAIR, Registers, STEP, Tile, round, side_by_side, tiles_in};
+use crate::amx::{self, LANES, PAIR, Registers, STEP, Tile, round, side_by_side, tiles_in};
 use crate::simd::wide::store_512;
 
 /// At most so many rows of x at once, and so many columns of y in a task, if their weights fit in half a second-level cache.
@@ -79,6 +79,7 @@ pub(super) fn multiply(
     output: &Output<'_>,
     finish: impl Fn(usize, usize, &mut [f32]) + Sync,
 ) {
+    assert!(amx::is_here(), "tiles are for machines that have them");
     let steps = k.div_ceil(STEP);
     let widest = (TASK_BYTES / (2 * steps * STEP)).clamp(PAIR, TASK_COLS) / PAIR * PAIR;
     // Several tasks to a thread, as not all threads are alike.

@@ -35,7 +35,9 @@ use crate::simd::{self, Work};
 use crate::{Error, Result};
 use gemm::{Matrix, Start, Values, gemm, gemm_then};
 pub(crate) use output::Output;
-pub(crate) use pack::{Widen, aligned, transpose};
+pub(crate) use pack::Widen;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use pack::{aligned, transpose};
 pub use quantized::{dequantize, first_bad_scale, gram, quantize, quantize_for};
 
 const OP: &str = "linear";

@@ -430,12 +430,18 @@ fn a_row_has_the_same_bits_alone_in_a_batch_and_with_any_number_of_threads() {
         let quantised = dtype.tile().is_some();
         let w = if quantised { quantize(&w, dtype) } else { Ok(w.to_dtype(dtype).unwrap()) }.unwrap();
         let b = tensor(&[n], &random(n, 3, 1.0, 0.0));
-        let ops: [fn(&Tensor, &Tensor, &Tensor) -> Tensor; 3] = [
+        let ops: [fn(&Tensor, &Tensor, &Tensor) -> Tensor; 4] = [
             |x, w, b| forward_gelu(x, w, b).unwrap(),
             |x, w, b| few_rows(x, w, Some(b), Epilogue::Gelu).unwrap(),
+            // What is added to a row is a number of its own.
+            |x, w, b| {
+                let [(t, _), (n, _)] = [x, w].map(|x| x.dims2().unwrap());
+                let own: Vec<f32> = got(x).chunks(got(x).len() / t).flat_map(|x| vec![x[0]; n]).collect();
+                forward_residual(x, w, b, &Tensor::new(&[t, n], own).unwrap()).unwrap()
+            },
             |x, w, _| backward_input(x, w).unwrap(),
         ];
-        for op in &ops[..if quantised || k != n { 2 } else { 3 }] {
+        for op in &ops[..if quantised || k != n { 3 } else { 4 }] {
             let part = |rows: std::ops::Range<usize>| tensor(&[rows.len(), k], &x[rows.start * k..rows.end * k]);
             let all = with_threads(1, || op(&part(0..t), &w, &b));
             for threads in [2, 3] {

@@ -229,6 +229,7 @@ struct Dots<'a, const FOUR: bool, const M: usize> {
     offsets: &'a [[i32; M]],
     tiles: &'a [u8],
     /// Whether these rows are the first to pass the tiles, which come from memory then.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code))]
     first: bool,
     sums: &'a mut [[f32; ROWS]],
 }
