@@ -310,7 +310,10 @@ fn three_hundred_tokens() {
         forward_is_as_good_as_a_naive_one(&pack, &CPU);
         backward_is_as_good_as_a_naive_one(&pack, &CPU);
         let on = Setting { kept: DType::BF16, ..CPU };
-        prompts_are_as_good_as_naive_ones(&pack.stored(&on), &on);
+        let pack = pack.stored(&on);
+        prompts_are_as_good_as_naive_ones(&pack, &on);
+        // Queries of the second part do not begin where keys are cut.
+        a_prompt_in_parts_is_the_prompt_at_once(&pack, &on, 0.02);
     }
 }
 
