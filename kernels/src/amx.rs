@@ -65,7 +65,7 @@ impl Registers {
             shape.0[16 + 2 * register] = 64;
             shape.0[48 + register] = LANES as u8;
         }
-        // SAFETY: 64 bytes of a shape that the processor allows; it has the registers, as the caller made sure.
+        // SAFETY: 64 bytes of a shape that the processor allows; it has the registers, as was just asserted.
         unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const shape, options(nostack, preserves_flags)) };
         Self(PhantomData)
     }
@@ -106,7 +106,7 @@ fn four(a: [&[Tile]; 2], b: [&[Tile]; 2], c: [&mut [Tile]; 2], first: bool) {
     let steps = a[0].len();
     assert!(steps > 0 && [a[1].len(), b[0].len(), b[1].len()] == [steps; 3] && c.iter().all(|c| c.len() >= 2));
     let [above, below] = c;
-    // SAFETY: the registers are ready, as the caller's are. They take 16 rows of 64 bytes from each of `steps` tiles of four panels, and from
+    // SAFETY: the registers are ready, as the caller has them. They take 16 rows of 64 bytes from each of `steps` tiles of four panels, and from
     // two times two tiles of c, to which they give as many.
     unsafe {
         asm!(

@@ -106,7 +106,8 @@ pub(crate) fn exp<const FMA: bool>(x: f32) -> f32 {
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod wide {
     use std::arch::x86_64::{
-        __m256, __m512, _mm_prefetch, _mm256_loadu_ps, _mm256_storeu_ps, _mm512_loadu_ps, _mm512_storeu_ps,
+        __m256, __m256i, __m512, __m512i, _mm_prefetch, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_storeu_ps,
+        _mm512_loadu_ps, _mm512_loadu_si512, _mm512_storeu_ps,
     };
 
     const CACHE_LINE: usize = 64;
@@ -133,6 +134,20 @@ pub(crate) mod wide {
     pub(crate) fn store(to: &mut [f32; 8], value: __m256) {
         // SAFETY: 8 numbers are there to write; the instruction asks for no alignment.
         unsafe { _mm256_storeu_ps(to.as_mut_ptr(), value) }
+    }
+
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    pub(crate) fn load64(from: &[u8; 64]) -> __m512i {
+        // SAFETY: 64 bytes are there to read; the instruction asks for no alignment.
+        unsafe { _mm512_loadu_si512(from.as_ptr().cast()) }
+    }
+
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    pub(crate) fn load32(from: &[u8; 32]) -> __m256i {
+        // SAFETY: 32 bytes are there to read; the instruction asks for no alignment.
+        unsafe { _mm256_loadu_si256(from.as_ptr().cast()) }
     }
 
     #[target_feature(enable = "avx512f")]

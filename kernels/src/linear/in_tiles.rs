@@ -5,9 +5,8 @@
 //! other rows nor the number of threads takes part.
 
 use std::arch::x86_64::{
-    __m512i, _mm256_loadu_si256, _mm512_and_si512, _mm512_cvtepi32_ps, _mm512_cvtph_ps, _mm512_fmsub_ps,
-    _mm512_loadu_si512, _mm512_mul_ps, _mm512_set1_epi8, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps,
-    _mm512_srli_epi16, _mm512_srli_epi32,
+    _mm512_and_si512, _mm512_cvtepi32_ps, _mm512_cvtph_ps, _mm512_fmsub_ps, _mm512_mul_ps, _mm512_set1_epi8,
+    _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_srli_epi16, _mm512_srli_epi32,
 };
 use std::cell::RefCell;
 
@@ -19,7 +18,7 @@ use super::output::Output;
 use super::pack::transpose;
 use super::quantized::{Bits, SCALES};
 use crate::amx::{self, LANES, PAIR, Registers, STEP, Tile, round, side_by_side, tiles_in};
-use crate::simd::wide::store_512;
+use crate::simd::wide::{load32, load64, store_512};
 
 /// At most so many rows of x at once, and so many columns of y in a task, if their weights fit in half a second-level cache.
 const SHARED_ROWS: usize = 512;
@@ -122,16 +121,16 @@ pub(super) fn multiply(
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16,f16c,avx2")]
 fn dequantize(tile: &[u8], bits: Bits, to: &mut Tile) {
     let (scales, codes) = tile.split_at(SCALES);
-    // SAFETY: 32 bytes are there to read; the instruction asks for no alignment.
-    let scales = _mm512_cvtph_ps(unsafe { _mm256_loadu_si256(scales.as_ptr().cast()) });
+    let Some(scales) = scales.as_array::<SCALES>() else { return };
+    let scales = _mm512_cvtph_ps(load32(scales));
     let zero = _mm512_mul_ps(scales, _mm512_set1_ps(bits.zero() as f32));
     let codes = codes.as_chunks::<64>().0;
     let low = _mm512_set1_epi8(15);
     for (group, to) in to.as_chunks_mut::<2>().0.iter_mut().enumerate() {
         let fours = match bits {
-            Bits::Eight => load_64(&codes[group]),
-            Bits::Four if group % 2 == 0 => _mm512_and_si512(load_64(&codes[group / 2]), low),
-            Bits::Four => _mm512_and_si512(_mm512_srli_epi16::<4>(load_64(&codes[group / 2])), low),
+            Bits::Eight => load64(&codes[group]),
+            Bits::Four if group % 2 == 0 => _mm512_and_si512(load64(&codes[group / 2]), low),
+            Bits::Four => _mm512_and_si512(_mm512_srli_epi16::<4>(load64(&codes[group / 2])), low),
         };
         let byte = _mm512_set1_epi32(255);
         let all = [
@@ -149,11 +148,4 @@ fn dequantize(tile: &[u8], bits: Bits, to: &mut Tile) {
             store_512(to, side_by_side(*pair));
         }
     }
-}
-
-#[target_feature(enable = "avx512f")]
-#[inline]
-fn load_64(from: &[u8; 64]) -> __m512i {
-    // SAFETY: 64 bytes are there to read; the instruction asks for no alignment.
-    unsafe { _mm512_loadu_si512(from.as_ptr().cast()) }
 }

@@ -294,31 +294,16 @@ impl<const FOUR: bool, const M: usize> Work for Dots<'_, FOUR, M> {
 #[cfg(target_arch = "x86_64")]
 mod wide {
     use std::arch::x86_64::{
-        __m128i, __m256i, __m512i, _MM_HINT_T0, _MM_HINT_T1, _mm_loadu_si128, _mm256_abs_epi8, _mm256_add_epi32,
-        _mm256_and_si256, _mm256_cvtepi32_ps, _mm256_cvtph_ps, _mm256_fmadd_ps, _mm256_loadu_si256, _mm256_madd_epi16,
-        _mm256_maddubs_epi16, _mm256_mul_ps, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps,
-        _mm256_setzero_ps, _mm256_sign_epi8, _mm256_srli_epi16, _mm256_xor_si256, _mm512_add_epi32, _mm512_and_si512,
-        _mm512_cvtepi32_ps, _mm512_cvtph_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_loadu_si512, _mm512_mul_ps,
-        _mm512_set1_epi8, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_setzero_si512,
-        _mm512_srli_epi16, _mm512_storeu_ps,
+        __m128i, _MM_HINT_T0, _MM_HINT_T1, _mm_loadu_si128, _mm256_abs_epi8, _mm256_add_epi32, _mm256_and_si256,
+        _mm256_cvtepi32_ps, _mm256_cvtph_ps, _mm256_fmadd_ps, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_mul_ps,
+        _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_ps, _mm256_sign_epi8,
+        _mm256_srli_epi16, _mm256_xor_si256, _mm512_add_epi32, _mm512_and_si512, _mm512_cvtepi32_ps, _mm512_cvtph_ps,
+        _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_mul_ps, _mm512_set1_epi8, _mm512_set1_epi32, _mm512_set1_ps,
+        _mm512_setzero_ps, _mm512_setzero_si512, _mm512_srli_epi16, _mm512_storeu_ps,
     };
 
     use super::{Dots, GROUPS, ROWS, SCALES, TOGETHER};
-    use crate::simd::wide::{ask, store};
-
-    #[target_feature(enable = "avx512f")]
-    #[inline]
-    fn load64(from: &[u8; 64]) -> __m512i {
-        // SAFETY: 64 bytes are there to read; the instruction asks for no alignment.
-        unsafe { _mm512_loadu_si512(from.as_ptr().cast()) }
-    }
-
-    #[target_feature(enable = "avx2")]
-    #[inline]
-    fn load32(from: &[u8; 32]) -> __m256i {
-        // SAFETY: 32 bytes are there to read; the instruction asks for no alignment.
-        unsafe { _mm256_loadu_si256(from.as_ptr().cast()) }
-    }
+    use crate::simd::wide::{ask, load32, load64, store};
 
     #[target_feature(enable = "avx2")]
     #[inline]
