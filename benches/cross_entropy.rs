@@ -5,6 +5,7 @@ mod ceilings;
 
 use ceilings::{Suite, Work, random, random_ids};
 use kernels::cross_entropy;
+use kernels::linear::Products;
 use tensor::{DType, Tensor};
 
 fn main() {
@@ -23,7 +24,7 @@ fn main() {
             cross_entropy::forward(&hidden, &table, &targets).unwrap()
         });
         suite.case(&format!("cross_entropy/forward_backward/{name}"), both, || {
-            cross_entropy::forward_backward(&hidden, &table, &targets, 1e-3, &mut dtable).unwrap()
+            cross_entropy::forward_backward(&hidden, &table, &targets, 1e-3, &mut dtable, Products::Stored).unwrap()
         });
     }
 }

@@ -10,6 +10,7 @@ use autograd::Settings;
 use bloom::{Batch, Bloom, Config, Decoding, Generation, Memory, Plan, PlanFor, Recompute, Trainer};
 use half::bf16;
 use kernels::adamw::{self, AdamW, Weight};
+use kernels::linear::Products;
 use kernels::{attention, cross_entropy, layer_norm, linear};
 use tensor::{DType, Device, Gpu, Tensor, UseOf};
 
@@ -93,7 +94,7 @@ impl Run {
         println!("ceiling copy: {:.0} GB/s read and written, {} MiB in memory", copy / 1e9, from.size() >> 20);
         let n = self.size(8192, 64);
         let (x, w, b) = (self.numbers(&[n, n]), self.numbers(&[n, n]), self.floats(&[n]));
-        let own = self.time(|| drop(linear::forward(&x, &w, &b).unwrap()));
+        let own = self.time(|| drop(linear::forward(&x, &w, &b, Products::Stored).unwrap()));
         for (by, seconds) in [("linear::forward", Some(own)), ("cuBLASLt", self.seconds_of_cublaslt(n))] {
             let Some(seconds) = seconds else { continue };
             let dense = 2.0 * (n as f64).powi(3) / seconds;
@@ -113,8 +114,8 @@ impl Run {
         let run = Self { device: Device::Cuda(gpu.clone()), gpu, ceilings: Ceilings::default(), ..*self };
         let [dy, w] = [(); 2].map(|()| run.numbers(&[n, n]));
         // Whatever is wrong with it, the other ceiling is there.
-        linear::backward_input(&dy, &w).inspect_err(|e| println!("cuBLASLt: {e}")).ok()?;
-        Some(run.time(|| drop(linear::backward_input(&dy, &w).unwrap())))
+        linear::backward_input(&dy, &w, Products::Stored).inspect_err(|e| println!("cuBLASLt: {e}")).ok()?;
+        Some(run.time(|| drop(linear::backward_input(&dy, &w, Products::Stored).unwrap())))
     }
 
     fn numbers(&self, sizes: &[usize]) -> Tensor {
@@ -197,11 +198,11 @@ impl Run {
             let (mut dw, mut db) = (self.floats(&[n, k]), self.floats(&[n]));
             let bytes = 2.0 * (t * k + n * k + t * n) as f64;
             let flops = 2.0 * (t * n * k) as f64;
-            let seconds = self.time(|| drop(linear::forward(&x, &w, &b).unwrap()));
+            let seconds = self.time(|| drop(linear::forward(&x, &w, &b, Products::Stored).unwrap()));
             self.line(&format!("{name} {layer}"), seconds, bytes, flops);
-            let seconds = self.time(|| drop(linear::backward_input(&dy, &w).unwrap()));
+            let seconds = self.time(|| drop(linear::backward_input(&dy, &w, Products::Stored).unwrap()));
             self.line(&format!("{name} {layer}, backward, input"), seconds, bytes, flops);
-            let seconds = self.time(|| linear::backward_weight(&dy, &x, &mut dw, &mut db).unwrap());
+            let seconds = self.time(|| linear::backward_weight(&dy, &x, &mut dw, &mut db, Products::Stored).unwrap());
             self.line(&format!("{name} {layer}, backward, weight"), seconds, bytes, flops);
         }
     }
@@ -228,7 +229,10 @@ impl Run {
         let (hidden, table, mut dtable) = (self.numbers(&[r, c]), self.numbers(&[v, c]), self.floats(&[v, c]));
         let targets: Vec<u32> = (0..r).map(|i| (i * 7919 % v) as u32).collect();
         let seconds = self.time(|| {
-            drop(cross_entropy::forward_backward(&hidden, &table, &targets, 1e-3, &mut dtable).unwrap());
+            drop(
+                cross_entropy::forward_backward(&hidden, &table, &targets, 1e-3, &mut dtable, Products::Stored)
+                    .unwrap(),
+            );
         });
         self.line(&format!("{name} head and loss, both passes"), seconds, 0.0, 6.0 * (r * c * v) as f64);
     }

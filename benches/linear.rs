@@ -4,7 +4,7 @@
 mod ceilings;
 
 use ceilings::{Suite, Work, random};
-use kernels::linear::{self, Epilogue};
+use kernels::linear::{self, Epilogue, Products};
 use tensor::{DType, Tensor};
 
 /// Name, outputs n and inputs k.
@@ -38,7 +38,9 @@ fn quantized(suite: &mut Suite, layer: &str, dtype: DType, n: usize, k: usize) {
     let w = linear::quantize(&random(&[n, k], 0.03), dtype).unwrap();
     let b = Tensor::zeros(&[n], DType::F32).unwrap();
     let work = Work { flops: 2.0 * (ROWS * n * k) as f64, bytes: (w.size() + 4 * ROWS * (n + k)) as f64 };
-    suite.case(&format!("linear/forward/{layer}/{dtype}/t{ROWS}"), work, || linear::forward(&x, &w, &b).unwrap());
+    suite.case(&format!("linear/forward/{layer}/{dtype}/t{ROWS}"), work, || {
+        linear::forward(&x, &w, &b, Products::Stored).unwrap()
+    });
 }
 
 fn many_rows(suite: &mut Suite, layer: &str, t: usize, n: usize, k: usize) {
@@ -50,13 +52,13 @@ fn many_rows(suite: &mut Suite, layer: &str, t: usize, n: usize, k: usize) {
     let work =
         |again: usize| Work { flops: 2.0 * (t * n * k) as f64, bytes: 4.0 * (t * k + n * k + t * n + again) as f64 };
     let name = |operation: &str| format!("linear/{operation}/{layer}/t{t}");
-    suite.case(&name("forward"), work(0), || linear::forward(&x, &w, &b).unwrap());
+    suite.case(&name("forward"), work(0), || linear::forward(&x, &w, &b, Products::Stored).unwrap());
     if layer == "up" {
-        suite.case(&name("forward_gelu"), work(0), || linear::forward_gelu(&x, &w, &b).unwrap());
+        suite.case(&name("forward_gelu"), work(0), || linear::forward_gelu(&x, &w, &b, Products::Stored).unwrap());
     }
-    suite.case(&name("backward_input"), work(0), || linear::backward_input(&dy, &w).unwrap());
+    suite.case(&name("backward_input"), work(0), || linear::backward_input(&dy, &w, Products::Stored).unwrap());
     suite.case(&name("backward_weight"), work(n * k), || {
-        linear::backward_weight(&dy, &x, &mut dw, &mut db).unwrap();
+        linear::backward_weight(&dy, &x, &mut dw, &mut db, Products::Stored).unwrap();
     });
 }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use autograd::Settings;
 use bloom::{Batch, Bloom, Config, Decoding, Dtype, Generation, Recompute, Trainer};
 use clap::{Parser, Subcommand};
+use kernels::linear::Products::{self, Bf16, Stored};
 use kernels::sample::Philox;
 use serde_json::json;
 use tensor::Device;
@@ -55,6 +56,9 @@ enum Mode {
         /// Compute blocks again in the backward pass, for less memory
         #[arg(long)]
         recompute: bool,
+        /// Multiply in bf16, where the processor can
+        #[arg(long)]
+        bf16: bool,
     },
 }
 
@@ -76,14 +80,14 @@ fn run(args: Args) {
                 }
             }
         }
-        Some(Mode::Train { model, lengths, response, steps, recompute }) => {
-            let recompute = if recompute { Recompute::Again } else { Recompute::Keep };
-            train(Bloom::load(&model, Dtype::F32).unwrap(), &lengths, response, steps, recompute);
+        Some(Mode::Train { model, lengths, response, steps, recompute, bf16 }) => {
+            let how = (if recompute { Recompute::Again } else { Recompute::Keep }, if bf16 { Bf16 } else { Stored });
+            train(Bloom::load(&model, Dtype::F32).unwrap(), &lengths, response, steps, how);
         }
         None => {
             let model = Bloom::random(Config::new(64, 2, 4, 512).unwrap(), 1).unwrap();
             infer(&model, "f32", 0.0, [2, 16, 4], 1);
-            train(model, &[24, 40], 0.15, 1, Recompute::Again);
+            train(model, &[24, 40], 0.15, 1, (Recompute::Again, Bf16));
             println!("of a model of {} weights; see --help", 64 * 512);
         }
     }
@@ -130,7 +134,7 @@ fn times(model: &Bloom, prompts: &[Vec<u32>], settings: &Generation) -> [f64; 2]
     [first.as_secs_f64(), start.elapsed().as_secs_f64() - first.as_secs_f64()]
 }
 
-fn train(model: Bloom, lengths: &[usize], response: f64, steps: usize, recompute: Recompute) {
+fn train(model: Bloom, lengths: &[usize], response: f64, steps: usize, (recompute, products): (Recompute, Products)) {
     let mut bounds = vec![0u32];
     let mut rows = Vec::new();
     for &length in lengths {
@@ -144,6 +148,7 @@ fn train(model: Bloom, lengths: &[usize], response: f64, steps: usize, recompute
     let (vocab, targets) = (model.vocab(), ids(rows.len(), model.vocab(), 2));
     let batch = Batch { ids: ids(tokens, vocab, 1), bounds, targets, rows };
     let mut trainer = Trainer::new(model, Settings::default(), recompute, &Device::Cpu).unwrap();
+    trainer.set_products(products);
     let scale = 1.0 / batch.rows.len() as f32;
     let mut step = || {
         let start = Instant::now();

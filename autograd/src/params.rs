@@ -1,4 +1,5 @@
 use kernels::elementwise;
+use kernels::linear::Products;
 use tensor::{DType, Tensor};
 
 use crate::Result;
@@ -20,44 +21,48 @@ pub struct Param {
 
 /// All parameters of a model, in a fixed order.
 #[derive(Clone, Debug, Default)]
-pub struct Params(Vec<Param>);
+pub struct Params {
+    all: Vec<Param>,
+    /// How a CPU multiplies many rows by them, forward and backward.
+    pub products: Products,
+}
 
 impl Params {
     /// Adds a parameter. Matrices decay; biases and norms (one axis) do not.
     pub fn add(&mut self, name: impl Into<String>, value: Tensor) -> ParamId {
         let decays = value.shape().len() > 1;
-        self.0.push(Param { name: name.into(), value, decays });
-        ParamId(self.0.len() - 1)
+        self.all.push(Param { name: name.into(), value, decays });
+        ParamId(self.all.len() - 1)
     }
 
     /// The value of a parameter.
     pub fn value(&self, id: ParamId) -> &Tensor {
-        &self.0[id.0].value
+        &self.all[id.0].value
     }
 
     /// The value of a parameter, to change.
     pub fn value_mut(&mut self, id: ParamId) -> &mut Tensor {
-        &mut self.0[id.0].value
+        &mut self.all[id.0].value
     }
 
     /// All parameters, in the order they were added.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &Param> {
-        self.0.iter()
+        self.all.iter()
     }
 
     /// All parameters, to change.
     pub fn iter_mut(&mut self) -> impl ExactSizeIterator<Item = &mut Param> {
-        self.0.iter_mut()
+        self.all.iter_mut()
     }
 
     /// How many tensors there are.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.all.len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.all.is_empty()
     }
 
     /// How many numbers there are in all.

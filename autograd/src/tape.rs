@@ -177,7 +177,7 @@ impl<'p> Tape<'p> {
     pub fn linear(&mut self, x: &Var, layer: Linear) -> Result<Var> {
         let (w, b) = (self.params.value(layer.weight), self.params.value(layer.bias));
         let y = match self.rows {
-            Rows::Many => linear::forward(&x.value, w, b)?,
+            Rows::Many => linear::forward(&x.value, w, b, self.params.products)?,
             Rows::Few => linear::few_rows(&x.value, w, Some(b), linear::Epilogue::None)?,
         };
         let y = self.node(y);
@@ -192,7 +192,7 @@ impl<'p> Tape<'p> {
     pub fn linear_residual(&mut self, x: &Var, layer: Linear, residual: &Var) -> Result<Var> {
         let (w, b) = (self.params.value(layer.weight), self.params.value(layer.bias));
         let y = match self.rows {
-            Rows::Many => linear::forward_residual(&x.value, w, b, &residual.value)?,
+            Rows::Many => linear::forward_residual(&x.value, w, b, &residual.value, self.params.products)?,
             Rows::Few => linear::few_rows(&x.value, w, Some(b), linear::Epilogue::Residual(&residual.value))?,
         };
         let y = self.node(y);
@@ -207,13 +207,13 @@ impl<'p> Tape<'p> {
     pub fn linear_gelu(&mut self, x: &Var, layer: Linear) -> Result<Var> {
         let (w, b) = (self.params.value(layer.weight), self.params.value(layer.bias));
         if self.ops.is_some() {
-            let (pre, y) = linear::forward_gelu_saved(&x.value, w, b)?;
+            let (pre, y) = linear::forward_gelu_saved(&x.value, w, b, self.params.products)?;
             let y = self.node(y);
             self.record(|| Op::LinearGelu { x: x.clone(), layer, pre, out: y.node });
             return Ok(y);
         }
         let y = match self.rows {
-            Rows::Many => linear::forward_gelu(&x.value, w, b)?,
+            Rows::Many => linear::forward_gelu(&x.value, w, b, self.params.products)?,
             Rows::Few => linear::few_rows(&x.value, w, Some(b), linear::Epilogue::Gelu)?,
         };
         Ok(self.node(y))
@@ -313,8 +313,8 @@ impl Norm {
 impl Linear {
     fn backward(self, dy: &Tensor, x: &Tensor, params: &Params, grads: &mut Grads) -> Result<Tensor> {
         let (dw, db) = two(grads, self.weight, self.bias)?;
-        linear::backward_weight(dy, x, dw, db)?;
-        Ok(linear::backward_input(dy, params.value(self.weight))?)
+        linear::backward_weight(dy, x, dw, db, params.products)?;
+        Ok(linear::backward_input(dy, params.value(self.weight), params.products)?)
     }
 }
 
@@ -358,5 +358,6 @@ pub fn head_loss(
     params: &Params,
     grads: &mut Grads,
 ) -> Result<(Tensor, Tensor)> {
-    Ok(cross_entropy::forward_backward(&hidden.value, params.value(head), targets, scale, grads.get_mut(head))?)
+    let (table, to) = (params.value(head), grads.get_mut(head));
+    Ok(cross_entropy::forward_backward(&hidden.value, table, targets, scale, to, params.products)?)
 }

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use autograd::{GradNorm, Grads, Optimizer, Settings, Tape, head_loss};
+use kernels::linear::Products;
 use tensor::{DType, Device, Tensor};
 
 use crate::model::Attend;
@@ -30,7 +31,7 @@ pub enum Recompute {
 
 /// A model in training: weights, their gradients, the optimiser.
 ///
-/// In main memory weights are f32 and their own masters. On a GPU matrices are bf16, and so are activations and their
+/// In main memory weights are f32 and their own masters, and products are f32 or, by [`Trainer::set_products`], bf16. On a GPU matrices are bf16, and so are activations and their
 /// gradients; the optimiser works on f32 masters. Norms and biases are f32 everywhere.
 pub struct Trainer {
     model: Bloom,
@@ -73,6 +74,11 @@ impl Trainer {
         Ok(Self { model, grads, optimizer, recompute })
     }
 
+    /// How it multiplies from now on, in main memory; a GPU goes by its matrices. Weights, gradients and sums stay f32.
+    pub const fn set_products(&mut self, products: Products) {
+        self.model.params.products = products;
+    }
+
     /// The model as it computes now.
     pub const fn model(&self) -> &Bloom {
         &self.model
@@ -81,6 +87,7 @@ impl Trainer {
     /// The model in f32, as a checkpoint holds it; memory is shared.
     pub fn exact_model(&self) -> Bloom {
         let mut params = self.model.params.clone();
+        params.products = Products::default();
         for (p, master) in params.iter_mut().zip(self.optimizer.masters(&self.model.params)) {
             p.value = master.clone();
         }

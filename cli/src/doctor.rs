@@ -5,7 +5,7 @@ use std::io::Write;
 use clap::Args;
 use kernels::adamw::{self, AdamW, Weight};
 use kernels::attention::KvCache;
-use kernels::linear::Epilogue;
+use kernels::linear::{Epilogue, Products};
 use kernels::sample::{self, Choice, Sampling};
 use kernels::{attention, cross_entropy, embedding, layer_norm, linear};
 use tensor::{DType, Device, Gpu, Tensor};
@@ -44,7 +44,7 @@ const CHECKS: [Check; 11] = [
         op: "linear",
         run: |device| {
             let (x, w, b) = (rows(device, T, C)?, matrix(device, 3 * C, C)?, vector(device, 3 * C)?);
-            Ok((linear::forward(&x, &w, &b)?, C))
+            Ok((linear::forward(&x, &w, &b, Products::Stored)?, C))
         },
     },
     Check {
@@ -60,7 +60,7 @@ const CHECKS: [Check; 11] = [
             let (dy, x) = (rows(device, T, 3 * C)?, rows(device, T, C)?);
             let mut dw = Tensor::zeros_on(device, &[3 * C, C], DType::F32)?;
             let mut db = Tensor::zeros_on(device, &[3 * C], DType::F32)?;
-            linear::backward_weight(&dy, &x, &mut dw, &mut db)?;
+            linear::backward_weight(&dy, &x, &mut dw, &mut db, Products::Stored)?;
             Ok((dw, T))
         },
     },

@@ -177,16 +177,31 @@ pub(crate) fn round(x: &[f32], i: usize, to: &mut [Tile]) {
         };
         let (front, back) = x.split_at(LANES);
         if let (Some(front), Some(back)) = (front.as_array(), back.as_array()) {
-            store_512(&mut to[i], floats(_mm512_cvtne2ps_pbh(load_512(back), load_512(front))));
+            store_512(&mut to[i], in_bf16([load_512(front), load_512(back)]));
         }
     }
 }
 
-/// Two times 16 numbers as pairs.
+/// Two times 16 numbers as pairs, the first ones in the lower halves.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 #[inline]
-pub(crate) fn side_by_side([first, second]: [__m512; 2]) -> __m512 {
-    /// By turns from the lower half and from the upper one.
+pub(crate) fn side_by_side(both: [__m512; 2]) -> __m512 {
+    by_turns(in_bf16(both))
+}
+
+/// Two times 16 numbers one after the other, rounded to the nearest.
+#[target_feature(enable = "avx512f,avx512bf16")]
+#[inline]
+pub(crate) fn in_bf16([first, second]: [__m512; 2]) -> __m512 {
+    let numbers = _mm512_cvtne2ps_pbh(second, first);
+    // SAFETY: both are 64 bytes that may be any.
+    unsafe { std::mem::transmute::<__m512bh, __m512>(numbers) }
+}
+
+/// 32 numbers in bf16 by turns from the first half and from the second one.
+#[target_feature(enable = "avx512f,avx512bw")]
+#[inline]
+pub(crate) fn by_turns(both: __m512) -> __m512 {
     const TURNS: [u16; 32] = {
         let mut turns = [0; 32];
         let mut i = 0;
@@ -198,13 +213,5 @@ pub(crate) fn side_by_side([first, second]: [__m512; 2]) -> __m512 {
     };
     // SAFETY: 64 bytes are there to read; the instruction asks for no alignment.
     let turns = unsafe { _mm512_loadu_si512(TURNS.as_ptr().cast()) };
-    let both = _mm512_castps_si512(floats(_mm512_cvtne2ps_pbh(second, first)));
-    _mm512_castsi512_ps(_mm512_permutexvar_epi16(turns, both))
-}
-
-/// The same bits.
-#[inline]
-fn floats(pairs: __m512bh) -> __m512 {
-    // SAFETY: both are 64 bytes that may be any.
-    unsafe { std::mem::transmute(pairs) }
+    _mm512_castsi512_ps(_mm512_permutexvar_epi16(turns, _mm512_castps_si512(both)))
 }

@@ -18,7 +18,7 @@ use tensor::{DType, Device, Tensor, unwritten};
 
 use crate::error::{expect, float, of};
 use crate::linear::gemm::{Matrix, Start, Values, gemm};
-use crate::linear::{self, Epilogue, quantized};
+use crate::linear::{self, Epilogue, Products, quantized};
 use crate::{Error, Result, embedding, simd};
 
 const OP: &str = "cross_entropy";
@@ -42,7 +42,7 @@ pub fn forward(hidden: &Tensor, table: &Tensor, targets: &[u32]) -> Result<Tenso
     }
     let head = Head::new(hidden, table, targets)?;
     let mut losses = Vec::with_capacity(targets.len());
-    head.chunks(|logits, _, targets| {
+    head.chunks(Products::Stored, |logits, _, targets| {
         losses.par_extend(
             logits
                 .par_chunks_exact(head.v)
@@ -82,7 +82,7 @@ pub fn of_targets(hidden: &Tensor, table: &Tensor, targets: &[(u32, u32)]) -> Re
     let head = Head::new(hidden, table, &none)?;
     let mut losses = Vec::with_capacity(targets.len());
     let (mut first, mut rest) = (0, targets);
-    head.chunks(|logits, _, chunk| {
+    head.chunks(Products::Stored, |logits, _, chunk| {
         let (own, others) = rest.split_at(rest.partition_point(|(row, _)| (*row as usize) < first + chunk.len()));
         losses.par_extend(own.par_iter().map(|&(row, target)| {
             let logits = &logits[(row as usize - first) * head.v..][..head.v];
@@ -106,6 +106,7 @@ pub fn forward_backward(
     targets: &[u32],
     scale: f32,
     dtable: &mut Tensor,
+    products: Products,
 ) -> Result<(Tensor, Tensor)> {
     check(hidden, table, targets)?;
     expect(OP, "dtable's shape", dtable.shape(), table.shape())?;
@@ -121,7 +122,7 @@ pub fn forward_backward(
     let mut dhidden = unwritten(targets.len() * c);
     let mut rest = dhidden.as_mut_slice();
     let table = head.values()?;
-    head.chunks(|logits, hidden, targets| {
+    head.chunks(products, |logits, hidden, targets| {
         losses.par_extend(logits.par_chunks_exact_mut(v).zip(targets).map(|(logits, &target)| {
             let softmax = simd::run(cpu::Loss { logits, target: target as usize });
             simd::run(cpu::Gradient { logits, softmax, scale });
@@ -132,8 +133,8 @@ pub fn forward_backward(
         let (part, others) = std::mem::take(&mut rest).split_at_mut(rows * c);
         rest = others;
         let dlogits = Matrix::row_major(Values::F32(logits), rows, v);
-        gemm(part, dlogits, Matrix::row_major(table, v, c), Start::Zero);
-        gemm(dtable, dlogits.t(), Matrix::row_major(Values::F32(hidden), rows, c), Start::Add);
+        gemm(part, dlogits, Matrix::row_major(table, v, c), Start::Zero, products);
+        gemm(dtable, dlogits.t(), Matrix::row_major(Values::F32(hidden), rows, c), Start::Add, products);
         Ok(())
     })?;
     let losses = Tensor::new(&[targets.len()], losses).map_err(of(OP))?;
@@ -206,7 +207,7 @@ impl<'a> Head<'a> {
     }
 
     /// Calls `each` with the logits, the hidden rows and the targets of every chunk, in order.
-    fn chunks(&self, mut each: impl FnMut(&mut [f32], &[f32], &[u32]) -> Result<()>) -> Result<()> {
+    fn chunks(&self, products: Products, mut each: impl FnMut(&mut [f32], &[f32], &[u32]) -> Result<()>) -> Result<()> {
         let size = chunk_rows(self.v);
         let mut logits = unwritten(size.min(self.targets.len()) * self.v);
         for (i, targets) in self.targets.chunks(size).enumerate() {
@@ -216,7 +217,8 @@ impl<'a> Head<'a> {
                 quantized::multiply(OP, hidden, self.table, logits, |_, _, _| {})?;
             } else {
                 let table = Matrix::row_major(self.values()?, self.v, self.c).t();
-                gemm(logits, Matrix::row_major(Values::F32(hidden), targets.len(), self.c), table, Start::Zero);
+                let hidden = Matrix::row_major(Values::F32(hidden), targets.len(), self.c);
+                gemm(logits, hidden, table, Start::Zero, products);
             }
             each(logits, hidden, targets)?;
         }

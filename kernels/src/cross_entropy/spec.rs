@@ -4,6 +4,7 @@ use simulator::{devices, gpus};
 use tensor::{DType, Device, Tensor};
 
 use super::{chunk_rows, forward, forward_backward, logits, of_targets};
+use crate::linear::Products::Stored;
 use crate::spec::{
     Arith, EXACT, NAIVE, assert_close, exact_in, gradient, max_error, naive, numbers, random, tensor_on, tolerance,
 };
@@ -100,7 +101,7 @@ impl Setting {
         let mut dtable = tensor_on(&self.device, DType::F32, &[case.v, case.c], before);
         let (hidden, table) = (self.hidden(case), self.table(case));
         let (losses, dhidden) =
-            forward_backward(&hidden, &table, &case.targets, case.scale as f32, &mut dtable).unwrap();
+            forward_backward(&hidden, &table, &case.targets, case.scale as f32, &mut dtable, Stored).unwrap();
         assert_eq!((losses.dtype(), dhidden.dtype(), dtable.dtype()), (DType::F32, self.rows, DType::F32));
         [losses, dhidden, dtable]
     }
@@ -330,7 +331,7 @@ fn no_rows_and_wrong_arguments() {
         let zeros = |sizes: &[usize]| Tensor::zeros_on(device, sizes, DType::F32).unwrap();
         let (table, mut dtable) = (zeros(&[5, 4]), zeros(&[5, 4]));
         assert_eq!(forward(&zeros(&[0, 4]), &table, &[]).unwrap().shape(), [0]);
-        let (losses, dhidden) = forward_backward(&zeros(&[0, 4]), &table, &[], 1.0, &mut dtable).unwrap();
+        let (losses, dhidden) = forward_backward(&zeros(&[0, 4]), &table, &[], 1.0, &mut dtable, Stored).unwrap();
         assert_eq!((losses.shape(), dhidden.shape()), (&[0][..], &[0, 4][..]));
         let hidden = zeros(&[2, 4]);
         assert!(forward(&hidden, &table, &[0, 4]).is_ok());
@@ -343,11 +344,11 @@ fn no_rows_and_wrong_arguments() {
             assert!(of_targets(&hidden, &table, wrong).is_err());
         }
         assert!(forward(&Tensor::zeros_on(device, &[2, 4], DType::U32).unwrap(), &table, &[0, 1]).is_err());
-        assert!(forward_backward(&hidden, &table, &[0, 1], 1.0, &mut zeros(&[5, 3])).is_err());
+        assert!(forward_backward(&hidden, &table, &[0, 1], 1.0, &mut zeros(&[5, 3]), Stored).is_err());
         let rows = Tensor::zeros_on(device, &[2, 4], DType::BF16).unwrap();
         assert!(forward(&rows, &table, &[0, 1]).is_err());
         let mut narrow = Tensor::zeros_on(device, &[5, 4], DType::BF16).unwrap();
-        assert!(forward_backward(&hidden, &table, &[0, 1], 1.0, &mut narrow).is_err());
+        assert!(forward_backward(&hidden, &table, &[0, 1], 1.0, &mut narrow, Stored).is_err());
         assert_eq!(numbers(&dtable), [0.0; 20]);
     }
 }

@@ -1,10 +1,10 @@
 //! Matrix times matrix in f32, after Goto & van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008),
 //! and BLIS: both factors are copied in blocks to memory that the innermost loop reads in order; that loop keeps a
-//! tile of 6 × 16 sums in registers. Where the machine multiplies pairs of bf16, factors may be such pairs ([`Matrix::in_pairs`]): twice
-//! the products in a tile of 6 × 32, summed in f32.
+//! tile of 6 × 16 sums in registers. [`Products::Bf16`] are multiplied in tiles by [`super::in_tiles`] if the machine has those, else in pairs
+//! if it multiplies such, neighbours in k: twice the products in a tile of 6 × 32, summed in f32.
 //!
 //! The bits of `c[i, j]` depend on row i of `a`, column j of `b` and k alone: products are summed in order of k
-//! within a block of 256 (of pairs, 512), from zero, and the blocks' sums are added to c in order. Neither the tiling of m and n nor
+//! within a block of 256 (of pairs, 512), from zero, and the blocks' sums are added to c in order; in tiles, see there. Neither the tiling of m and n nor
 //! the number of threads takes part.
 
 #![allow(clippy::inline_always)] // a requirement of `simd::Work`
@@ -14,6 +14,8 @@ use std::ops::Range;
 use half::bf16;
 use rayon::prelude::*;
 
+#[cfg(target_arch = "x86_64")]
+use super::in_tiles;
 use super::output::Output;
 use super::pack::{Packed, pack};
 use super::tile::{COLS as TILE_COLS, ROWS as TILE_ROWS, multiply};
@@ -46,28 +48,68 @@ pub(crate) struct Matrix<'a> {
     pub cols: usize,
     pub row_stride: usize,
     pub col_stride: usize,
-    /// Whether an element is two numbers, neighbours in k, which are multiplied as bf16 where [`simd::has_bf16`]; in one factor they
-    /// are if they are in the other.
-    pub pairs: bool,
 }
 
 impl<'a> Matrix<'a> {
     /// A contiguous row-major matrix.
     pub fn row_major(values: Values<'a>, rows: usize, cols: usize) -> Self {
-        Self { values, rows, cols, row_stride: cols, col_stride: 1, pairs: false }
-    }
-
-    /// The same matrix with an element for each two neighbours of a row, if a row is an even number of them.
-    pub fn in_pairs(self) -> Option<Self> {
-        let fits =
-            !self.pairs && self.col_stride == 1 && self.cols.is_multiple_of(2) && self.row_stride.is_multiple_of(2);
-        let halves = Self { cols: self.cols / 2, row_stride: self.row_stride / 2, pairs: true, ..self };
-        fits.then_some(halves)
+        Self { values, rows, cols, row_stride: cols, col_stride: 1 }
     }
 
     /// The transpose, over the same memory.
     pub fn t(self) -> Self {
-        Self { rows: self.cols, cols: self.rows, row_stride: self.col_stride, col_stride: self.row_stride, ..self }
+        Self {
+            values: self.values,
+            rows: self.cols,
+            cols: self.rows,
+            row_stride: self.col_stride,
+            col_stride: self.row_stride,
+        }
+    }
+}
+
+/// What the factors of a product of many rows become on a CPU; its sums are f32. A GPU goes by their dtypes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Products {
+    /// f32; forward, bf16 where the weights are, as with [`Products::Bf16`].
+    #[default]
+    Stored,
+    /// bf16, rounded to the nearest, where the processor multiplies that faster: with AMX (under Linux) or AVX-512's dot product. f32 elsewhere.
+    Bf16,
+}
+
+impl Products {
+    /// Whether this processor multiplies bf16 faster than f32.
+    pub fn has_bf16() -> bool {
+        simd::has_bf16()
+    }
+}
+
+/// What the machine multiplies: numbers, pairs of bf16, or tiles of bf16.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    Numbers,
+    Pairs,
+    Tiles,
+}
+
+impl Way {
+    #[cfg(test)]
+    pub fn is_here(self) -> bool {
+        match self {
+            Self::Numbers => true,
+            Self::Pairs => simd::has_bf16(),
+            Self::Tiles => Self::of(Products::Bf16) == self,
+        }
+    }
+
+    fn of(products: Products) -> Self {
+        match products {
+            #[cfg(target_arch = "x86_64")]
+            Products::Bf16 if crate::amx::is_here() => Self::Tiles,
+            Products::Bf16 if simd::has_bf16() => Self::Pairs,
+            _ => Self::Numbers,
+        }
     }
 }
 
@@ -82,19 +124,26 @@ pub(crate) enum Start {
 
 /// `c = a · b` or `c += a · b`, with c `[m, n]` row-major and contiguous, a `[m, k]`, b `[k, n]`. The caller has
 /// checked the shapes.
-pub(crate) fn gemm(c: &mut [f32], a: Matrix<'_>, b: Matrix<'_>, start: Start) {
-    gemm_then(c, a, b, start, |_, _, _| ());
+pub(crate) fn gemm(c: &mut [f32], a: Matrix<'_>, b: Matrix<'_>, start: Start, products: Products) {
+    gemm_then(c, a, b, start, products, |_, _, _| ());
 }
 
 /// As [`gemm`], and calls `finish(row, column, part)` once on each part of a row of c that is done, while it is in
 /// the cache; `column` is that of the part's first element.
-pub(crate) fn gemm_then<F>(c: &mut [f32], a: Matrix<'_>, b: Matrix<'_>, start: Start, finish: F)
+pub(crate) fn gemm_then<F>(c: &mut [f32], a: Matrix<'_>, b: Matrix<'_>, start: Start, products: Products, finish: F)
+where
+    F: Fn(usize, usize, &mut [f32]) + Sync,
+{
+    multiply_by(Way::of(products), c, a, b, start, finish);
+}
+
+/// As [`gemm_then`], in a way that is here.
+pub(super) fn multiply_by<F>(way: Way, c: &mut [f32], a: Matrix<'_>, b: Matrix<'_>, start: Start, finish: F)
 where
     F: Fn(usize, usize, &mut [f32]) + Sync,
 {
     let (m, k, n) = (a.rows, a.cols, b.cols);
     assert!(b.rows == k && m.checked_mul(n) == Some(c.len()), "gemm shapes are the caller's to check");
-    assert_eq!(a.pairs, b.pairs, "both factors alike");
     if m == 0 || n == 0 {
         return;
     }
@@ -109,21 +158,30 @@ where
     }
     let alone = m.saturating_mul(n).saturating_mul(k) <= ALONE;
     let output = Output::new(c, n);
+    #[cfg(target_arch = "x86_64")]
+    if way == Way::Tiles {
+        return in_tiles::multiply(a, in_tiles::Right::Matrix(b), &output, start, finish);
+    }
+    let pairs = way == Way::Pairs;
+    let k = if pairs { k.div_ceil(2) } else { k };
     for depth in pieces(0..k, SHARED_DEPTH, SHARED_DEPTH) {
         let mut packed_b: Option<(Range<usize>, Packed<TILE_COLS>)> = None;
         for rows in pieces(0..m, SHARED_ROWS, TILE_ROWS) {
-            let packed_a = pack::<TILE_ROWS>(a, rows.clone(), depth.clone(), alone);
+            let packed_a = pack::<TILE_ROWS>(a, rows.clone(), depth.clone(), pairs, alone);
             for cols in pieces(0..n, SHARED_COLS, TILE_COLS) {
                 let packed_b = match packed_b.take() {
                     Some((there, packed)) if there == cols => packed_b.insert((there, packed)),
-                    _ => packed_b.insert((cols.clone(), pack::<TILE_COLS>(b.t(), cols.clone(), depth.clone(), alone))),
+                    _ => {
+                        let packed = pack::<TILE_COLS>(b.t(), cols.clone(), depth.clone(), pairs, alone);
+                        packed_b.insert((cols.clone(), packed))
+                    }
                 };
                 let across: Vec<_> = pieces(cols.clone(), TASK_COLS, TILE_COLS).collect();
                 let down: Vec<_> = pieces(rows.clone(), TASK_ROWS, TILE_ROWS).collect();
                 let task = |i: usize| {
                     let (rows, cols) = (down[i / across.len()].clone(), across[i % across.len()].clone());
                     let task = Task {
-                        pairs: a.pairs,
+                        pairs,
                         a: packed_a.panels(rows.start),
                         b: packed_b.1.panels(cols.start),
                         depth: depth.len(),

@@ -1,61 +1,60 @@
-//! Many rows of x times weights in bf16, 8 or 4 bits, where the machine multiplies tiles ([`crate::amx`]). Whatever the weights are stored
-//! in becomes tiles of bf16 here, and so does x; sums are f32.
+//! Products of many rows in bf16 where the machine multiplies tiles ([`crate::amx`]). Whatever the factors are stored in, f32, bf16 or, of
+//! weights, 8 or 4 bits, becomes tiles of bf16 here; sums are f32.
 //!
-//! The bits of `y[i, j]` depend on row i of x, row j of the weights and k alone, along which 32 products are added at a time. Neither the
+//! The bits of `c[i, j]` depend on row i of `a`, column j of `b` and k alone, along which 32 products are added at a time. Neither the
 //! other rows nor the number of threads takes part.
 
+#![allow(clippy::inline_always)] // a requirement of `simd::Work`
+
 use std::arch::x86_64::{
-    _mm512_and_si512, _mm512_cvtepi32_ps, _mm512_cvtph_ps, _mm512_fmsub_ps, _mm512_mul_ps, _mm512_set1_epi8,
+    __m512, _mm256_loadu_si256, _mm512_and_si512, _mm512_castsi256_si512, _mm512_castsi512_ps, _mm512_cvtepi32_ps,
+    _mm512_cvtph_ps, _mm512_fmsub_ps, _mm512_inserti64x4, _mm512_loadu_ps, _mm512_mul_ps, _mm512_set1_epi8,
     _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_srli_epi16, _mm512_srli_epi32,
 };
 use std::cell::RefCell;
+use std::ops::Range;
 
 use half::bf16;
 use rayon::prelude::*;
-use tensor::{DType, Tensor};
 
+use super::gemm::{Matrix, Start, Values};
 use super::output::Output;
-use super::pack::transpose;
+use super::pack::{Widen, transpose};
 use super::quantized::{Bits, SCALES};
-use crate::amx::{self, LANES, PAIR, Registers, STEP, Tile, round, side_by_side, tiles_in};
-use crate::simd::wide::{load32, load64, store_512};
+use crate::amx::{self, LANES, PAIR, Registers, STEP, Tile, by_turns, in_bf16, side_by_side, tiles_in};
+use crate::simd::wide::{load_512, load32, load64, store_512};
 
-/// At most so many rows of x at once, and so many columns of y in a task, if their weights fit in half a second-level cache.
+/// At most so many rows of the result at once, and so many columns of it in a task, if their factor fits in half a second-level cache.
 const SHARED_ROWS: usize = 512;
 const TASK_COLS: usize = 128;
 const TASK_BYTES: usize = 1 << 20;
 
-/// Weights `[n, k]`.
+/// The right factor `[k, n]`.
 #[derive(Clone, Copy)]
-pub(super) enum Weights<'a> {
-    /// With an even k.
-    Bf16(&'a [bf16]),
-    Quantized(&'a [u8], Bits),
+pub(super) enum Right<'a> {
+    Matrix(Matrix<'a>),
+    /// The transpose of quantised weights, and k and n.
+    Weights(&'a [u8], Bits, [usize; 2]),
 }
 
-impl<'a> Weights<'a> {
-    /// Those of a tensor `[n, k]`, if it has a form that becomes tiles.
-    pub fn of(w: &'a Tensor) -> Option<Self> {
-        match w.dtype() {
-            DType::BF16 => w.values().ok().filter(|_| w.shape()[1].is_multiple_of(2)).map(Self::Bf16),
-            dtype => Some(Self::Quantized(w.bytes().ok()?, Bits::of("linear", dtype).ok()?)),
+impl Right<'_> {
+    fn sizes(self) -> [usize; 2] {
+        match self {
+            Self::Matrix(b) => [b.rows, b.cols],
+            Self::Weights(_, _, sizes) => sizes,
         }
     }
 
-    /// 16 rows from `first` on. What is beyond the last row is anything, beyond k zero.
-    fn tiles(self, first: usize, [n, k]: [usize; 2], to: &mut [Tile]) {
+    /// Columns, of which the first is the first of a tile, as panels of tiles along k. What is beyond the last one is anything, beyond k zero.
+    fn tiles(self, columns: Range<usize>, steps: usize, to: &mut [Tile]) {
         match self {
-            Self::Bf16(w) => {
-                let rows = std::array::from_fn(|i| w[(first + i).min(n - 1) * k..][..k].as_chunks::<2>().0);
-                let (to, beyond) = to.as_flattened_mut().split_at_mut(k / 2);
-                transpose::<true, _, LANES>(rows, to);
-                beyond.fill([0.0; LANES]);
-            }
-            Self::Quantized(codes, bits) => {
+            // SAFETY: its instructions are here, as the tiles are.
+            Self::Matrix(b) => unsafe { pack(b.t(), columns, Side::Right, steps, to) },
+            Self::Weights(codes, bits, _) => {
                 let size = bits.tile();
-                let codes = &codes[first / LANES * to.len() * size..];
+                let codes = &codes[columns.start / LANES * steps * size..];
                 for (to, tile) in to.iter_mut().zip(codes.chunks_exact(size)) {
-                    // SAFETY: its instructions are here, as the tiles are.
+                    // SAFETY: as above.
                     unsafe { dequantize(tile, bits, to) };
                 }
             }
@@ -64,57 +63,167 @@ impl<'a> Weights<'a> {
 }
 
 thread_local! {
-    /// Tiles of x of the thread that multiplies; weights and sums of those that help it. Kept so that the next product need not ask
-    /// for memory.
+    /// Tiles of the left factor, of the thread that multiplies; of the right one and sums, of those that help it. Kept so that the next
+    /// product need not ask for memory.
     static SPARE: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
     static TASK: RefCell<[Vec<f32>; 2]> = const { RefCell::new([Vec::new(), Vec::new()]) };
 }
 
-/// `output[t, n] = x[t, k] · wᵀ`, then `finish(row, column, part)` on each part of a row of it. Only where [`crate::amx::is_here`]; k is not 0.
+/// `output = a · b` or `output += a · b`, then `finish(row, column, part)` on each part of a row of it. Only where
+/// [`crate::amx::is_here`]; k is not 0, and one of a matrix's strides is 1.
 pub(super) fn multiply(
-    x: &[f32],
-    w: Weights<'_>,
-    [n, k]: [usize; 2],
+    a: Matrix<'_>,
+    b: Right<'_>,
     output: &Output<'_>,
+    start: Start,
     finish: impl Fn(usize, usize, &mut [f32]) + Sync,
 ) {
     assert!(amx::is_here(), "tiles are for machines that have them");
+    let [k, n] = b.sizes();
     let steps = k.div_ceil(STEP);
     let widest = (TASK_BYTES / (2 * steps * STEP)).clamp(PAIR, TASK_COLS) / PAIR * PAIR;
     // Several tasks to a thread, as not all threads are alike.
     let cols = n.div_ceil(4 * rayon::current_num_threads()).next_multiple_of(PAIR).min(widest);
     let mut memory = SPARE.take();
-    for (chunk, x) in x.chunks(SHARED_ROWS * k).enumerate() {
-        let rows = x.len() / k;
-        let tiles = tiles_in(&mut memory, rows.div_ceil(PAIR) * 2 * steps);
-        tiles.par_chunks_mut(steps).zip(x.par_chunks(LANES * k)).for_each(|(to, x)| {
-            for (i, x) in x.chunks_exact(k).enumerate() {
-                // SAFETY: its instructions are here, as the tiles are.
-                unsafe { round(x, i, to) };
-            }
+    for first in (0..a.rows).step_by(SHARED_ROWS) {
+        let rows = first..a.rows.min(first + SHARED_ROWS);
+        let tiles = tiles_in(&mut memory, rows.len().div_ceil(PAIR) * 2 * steps);
+        tiles.par_chunks_mut(GROUP * steps).enumerate().for_each(|(group, to)| {
+            let first = rows.start + group * GROUP * LANES;
+            // SAFETY: its instructions are here, as the tiles are.
+            unsafe { pack(a, first..rows.end.min(first + GROUP * LANES), Side::Left, steps, to) };
         });
         let tiles = &*tiles;
         (0..n.div_ceil(cols)).into_par_iter().with_max_len(1).for_each(|task| {
             let cols = task * cols..n.min((task + 1) * cols);
-            TASK.with_borrow_mut(|[weights, sums]| {
+            TASK.with_borrow_mut(|[right, sums]| {
                 let wide = cols.len().div_ceil(PAIR) * 2;
-                let weights = tiles_in(weights, wide * steps);
-                for (i, to) in weights.chunks_exact_mut(steps).enumerate() {
-                    w.tiles((cols.start + i * LANES).min(n - 1), [n, k], to);
-                }
+                let right = tiles_in(right, wide * steps);
+                b.tiles(cols.clone(), steps, right);
                 let sums = tiles_in(sums, wide * (tiles.len() / steps));
-                Registers::open().multiply(tiles, weights, steps, sums);
-                for row in 0..rows {
+                Registers::open().multiply(tiles, right, steps, sums);
+                for (i, row) in rows.clone().enumerate() {
                     // SAFETY: a task alone writes to its columns.
-                    let part = unsafe { output.part(chunk * SHARED_ROWS + row, cols.clone()) };
-                    let from = sums[row / LANES * wide..].iter().map(|tile| &tile[row % LANES]);
-                    part.chunks_mut(LANES).zip(from).for_each(|(to, from)| to.copy_from_slice(&from[..to.len()]));
-                    finish(chunk * SHARED_ROWS + row, cols.start, part);
+                    let part = unsafe { output.part(row, cols.clone()) };
+                    let from = sums[i / LANES * wide..].iter().map(|tile| &tile[i % LANES]);
+                    for (to, from) in part.chunks_mut(LANES).zip(from) {
+                        match start {
+                            Start::Zero => to.copy_from_slice(&from[..to.len()]),
+                            Start::Add => to.iter_mut().zip(from).for_each(|(to, from)| *to += from),
+                        }
+                    }
+                    finish(row, cols.start, part);
                 }
             });
         });
     }
     SPARE.set(memory);
+}
+
+/// Panels of the left factor that are packed together: of numbers that lie across them, whole cache lines are used at once.
+const GROUP: usize = 8;
+
+/// Which factor tiles are of: a row of one has pairs along k, or a pair of each lane.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Left,
+    Right,
+}
+
+/// Rows of a matrix whose columns run along k, 16 to a panel of tiles; of a row that is beyond `lanes` any numbers, beyond k zeros.
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16,avx2,fma")]
+fn pack(m: Matrix<'_>, lanes: Range<usize>, side: Side, steps: usize, to: &mut [Tile]) {
+    match m.values {
+        Values::F32(from) => pack_from(from, m, lanes, side, steps, to),
+        Values::Bf16(from) => pack_from(from, m, lanes, side, steps, to),
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16,avx2,fma")]
+fn pack_from<T: Pairs>(from: &[T], m: Matrix<'_>, lanes: Range<usize>, side: Side, steps: usize, to: &mut [Tile]) {
+    let along = m.col_stride == 1;
+    assert!(along || m.row_stride == 1, "numbers that lie side by side");
+    let mut tile = [[0.0; LANES]; LANES];
+    for step in 0..steps {
+        let depth = step * STEP..m.cols.min((step + 1) * STEP);
+        for (panel, first) in lanes.clone().step_by(LANES).enumerate() {
+            let to = &mut to[panel * steps + step];
+            let count = LANES.min(lanes.end - first);
+            // As a tile of the side that the numbers lie in order for, and as the other one turned over.
+            let straight = along == (side == Side::Left);
+            let into = if straight { &mut *to } else { &mut tile };
+            if along {
+                for (i, into) in into.iter_mut().enumerate().take(count) {
+                    let row = &from[(first + i) * m.row_stride..][depth.clone()];
+                    // SAFETY: its instructions are here.
+                    store_512(into, unsafe { T::neighbours(&filled(row)) });
+                }
+            } else {
+                for (i, into) in into.iter_mut().enumerate() {
+                    let row = |d| if d < depth.end { &from[first + d * m.col_stride..][..count] } else { &[] };
+                    let d = depth.start + 2 * i;
+                    // SAFETY: as above.
+                    store_512(into, unsafe { T::above_each_other([&filled(row(d)), &filled(row(d + 1))]) });
+                }
+            }
+            if !straight {
+                transpose::<true, _, LANES>(std::array::from_fn(|i| tile[i].as_slice()), to);
+            }
+        }
+    }
+}
+
+/// All of a row, or what there is of it and zeros.
+#[inline(always)]
+fn filled<T: Pairs, const N: usize>(row: &[T]) -> [T; N] {
+    row.as_array().copied().unwrap_or_else(|| {
+        let mut all = [T::ZERO; N];
+        all[..row.len()].copy_from_slice(row);
+        all
+    })
+}
+
+/// Numbers that become pairs in bf16, rounded to the nearest.
+trait Pairs: Widen {
+    /// # Safety
+    /// AVX-512 F, BW and BF16 are here.
+    unsafe fn neighbours(row: &[Self; STEP]) -> __m512;
+
+    /// # Safety
+    /// As above.
+    unsafe fn above_each_other(rows: [&[Self; LANES]; 2]) -> __m512;
+}
+
+impl Pairs for f32 {
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+    #[inline]
+    unsafe fn neighbours(row: &[Self; STEP]) -> __m512 {
+        let halves = row.as_chunks::<LANES>().0;
+        in_bf16([load_512(&halves[0]), load_512(&halves[1])])
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+    #[inline]
+    unsafe fn above_each_other(rows: [&[Self; LANES]; 2]) -> __m512 {
+        by_turns(in_bf16([load_512(rows[0]), load_512(rows[1])]))
+    }
+}
+
+impl Pairs for bf16 {
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+    #[inline]
+    unsafe fn neighbours(row: &[Self; STEP]) -> __m512 {
+        // SAFETY: 64 bytes are there to read; the instruction asks for no alignment.
+        unsafe { _mm512_loadu_ps(row.as_ptr().cast()) }
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+    #[inline]
+    unsafe fn above_each_other(rows: [&[Self; LANES]; 2]) -> __m512 {
+        // SAFETY: as above, of 32 bytes each.
+        let [first, second] = unsafe { rows.map(|row| _mm256_loadu_si256(row.as_ptr().cast())) };
+        by_turns(_mm512_castsi512_ps(_mm512_inserti64x4::<1>(_mm512_castsi256_si512(first), second)))
+    }
 }
 
 /// 16 rows of 32 weights, rounded to the nearest.

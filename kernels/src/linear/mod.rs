@@ -4,7 +4,8 @@
 //! Many rows (training, prefill) go through [`forward`] and its variants, a blocked matrix multiplication; few rows
 //! (decode) through [`few_rows`], which reads the weights once and is bound by memory. The two sum in different
 //! orders, so they agree within rounding, not bit for bit. Within each, a row's bits do not depend on the other rows.
-//! Many rows are rounded to bf16 first where W is bf16, k is even and the machine multiplies bf16, in tiles or in pairs; sums stay f32.
+//! Many rows are rounded to bf16 first where W is bf16, or where [`Products::Bf16`] are asked for, and the machine multiplies bf16, in tiles or
+//! in pairs; sums stay f32.
 //!
 //! Weights of 8 or 4 bits ([`quantize`]) go one way for few rows and for many, unless the machine multiplies tiles of bf16: then
 //! many rows do that, and so do the weights.
@@ -33,6 +34,7 @@ use tensor::{DType, Device, Gpu, Tensor};
 use crate::error::{expect, float, of};
 use crate::simd::{self, Work};
 use crate::{Error, Result};
+pub use gemm::Products;
 use gemm::{Matrix, Start, Values, gemm, gemm_then};
 pub(crate) use output::Output;
 pub(crate) use pack::Widen;
@@ -57,38 +59,38 @@ pub enum Epilogue<'a> {
 ///
 /// # Errors
 /// Shapes or dtypes that do not go together.
-pub fn forward(x: &Tensor, w: &Tensor, b: &Tensor) -> Result<Tensor> {
-    many_rows("linear::forward", x, w, b, Epilogue::None)
+pub fn forward(x: &Tensor, w: &Tensor, b: &Tensor, products: Products) -> Result<Tensor> {
+    many_rows("linear::forward", x, w, b, Epilogue::None, products)
 }
 
 /// `x · Wᵀ + b + residual`, shapes as in [`forward`], the residual `[t, n]`.
 ///
 /// # Errors
 /// As [`forward`].
-pub fn forward_residual(x: &Tensor, w: &Tensor, b: &Tensor, residual: &Tensor) -> Result<Tensor> {
-    many_rows("linear::forward_residual", x, w, b, Epilogue::Residual(residual))
+pub fn forward_residual(x: &Tensor, w: &Tensor, b: &Tensor, residual: &Tensor, products: Products) -> Result<Tensor> {
+    many_rows("linear::forward_residual", x, w, b, Epilogue::Residual(residual), products)
 }
 
 /// `gelu(x · Wᵀ + b)`, shapes as in [`forward`].
 ///
 /// # Errors
 /// As [`forward`].
-pub fn forward_gelu(x: &Tensor, w: &Tensor, b: &Tensor) -> Result<Tensor> {
-    many_rows("linear::forward_gelu", x, w, b, Epilogue::Gelu)
+pub fn forward_gelu(x: &Tensor, w: &Tensor, b: &Tensor, products: Products) -> Result<Tensor> {
+    many_rows("linear::forward_gelu", x, w, b, Epilogue::Gelu, products)
 }
 
 /// For training: `pre = x · Wᵀ + b`, which [`gelu_backward`] needs, and `gelu(pre)`; shapes as in [`forward`].
 ///
 /// # Errors
 /// As [`forward`].
-pub fn forward_gelu_saved(x: &Tensor, w: &Tensor, b: &Tensor) -> Result<(Tensor, Tensor)> {
+pub fn forward_gelu_saved(x: &Tensor, w: &Tensor, b: &Tensor, products: Products) -> Result<(Tensor, Tensor)> {
     let op = "linear::forward_gelu_saved";
     if let Device::Cuda(gpu) = x.device() {
         sizes(op, x, w, Some(b), Epilogue::None)?;
         dtypes(op, x, w, Some(b), Epilogue::None)?;
         return cuda::forward_gelu_saved(gpu, x, w, b);
     }
-    let pre = many_rows(op, x, w, b, Epilogue::None)?;
+    let pre = many_rows(op, x, w, b, Epilogue::None, products)?;
     let mut y = Tensor::unwritten(pre.shape()).map_err(of(op))?;
     let from = pre.values::<f32>().map_err(of(op))?.par_chunks(CHUNK);
     let to = y.values_mut::<f32>().map_err(of(op))?.par_chunks_mut(CHUNK);
@@ -122,7 +124,7 @@ pub fn gelu_backward(dy: &Tensor, pre: &Tensor) -> Result<Tensor> {
 ///
 /// # Errors
 /// Shapes or dtypes that do not go together.
-pub fn backward_input(dy: &Tensor, w: &Tensor) -> Result<Tensor> {
+pub fn backward_input(dy: &Tensor, w: &Tensor, products: Products) -> Result<Tensor> {
     let op = "linear::backward_input";
     let (t, n) = dy.dims2().map_err(of(op))?;
     let (wn, k) = w.dims2().map_err(of(op))?;
@@ -134,7 +136,7 @@ pub fn backward_input(dy: &Tensor, w: &Tensor) -> Result<Tensor> {
     let dy = Matrix::row_major(activations(op, dy)?, t, n);
     let w = Matrix::row_major(weights(op, w)?, n, k);
     let mut dx = Tensor::unwritten(&[t, k]).map_err(of(op))?;
-    gemm(dx.values_mut().map_err(of(op))?, dy, w, Start::Zero);
+    gemm(dx.values_mut().map_err(of(op))?, dy, w, Start::Zero, products);
     Ok(dx)
 }
 
@@ -142,7 +144,7 @@ pub fn backward_input(dy: &Tensor, w: &Tensor) -> Result<Tensor> {
 ///
 /// # Errors
 /// Shapes or dtypes that do not go together; then nothing was added.
-pub fn backward_weight(dy: &Tensor, x: &Tensor, dw: &mut Tensor, db: &mut Tensor) -> Result<()> {
+pub fn backward_weight(dy: &Tensor, x: &Tensor, dw: &mut Tensor, db: &mut Tensor, products: Products) -> Result<()> {
     let op = "linear::backward_weight";
     let (t, n) = dy.dims2().map_err(of(op))?;
     let (xt, k) = x.dims2().map_err(of(op))?;
@@ -160,7 +162,8 @@ pub fn backward_weight(dy: &Tensor, x: &Tensor, dw: &mut Tensor, db: &mut Tensor
     let dy_values = dy.values::<f32>().map_err(of(op))?;
     let x = Matrix::row_major(activations(op, x)?, t, k);
     let db = db.values_mut::<f32>().map_err(of(op))?;
-    gemm(dw.values_mut().map_err(of(op))?, Matrix::row_major(Values::F32(dy_values), t, n).t(), x, Start::Add);
+    let dy = Matrix::row_major(Values::F32(dy_values), t, n);
+    gemm(dw.values_mut().map_err(of(op))?, dy.t(), x, Start::Add, products);
     // Each column is summed in order of t by one thread.
     db.par_chunks_mut(COLUMNS).enumerate().for_each(|(i, db)| {
         let mut sums = [0.0f32; COLUMNS];
@@ -210,28 +213,29 @@ const CHUNK: usize = 1 << 14;
 /// Columns of dy that a thread sums at a time: 1 KiB of each row.
 const COLUMNS: usize = 256;
 
-fn many_rows(op: &'static str, x: &Tensor, w: &Tensor, b: &Tensor, epilogue: Epilogue<'_>) -> Result<Tensor> {
+fn many_rows(
+    op: &'static str,
+    x: &Tensor,
+    w: &Tensor,
+    b: &Tensor,
+    epilogue: Epilogue<'_>,
+    products: Products,
+) -> Result<Tensor> {
     let (t, k, n) = sizes(op, x, w, Some(b), epilogue)?;
     if let Device::Cuda(gpu) = x.device() {
         return cuda::forward(gpu, x, w, Some(b), epilogue, dtypes(op, x, w, Some(b), epilogue)?);
     }
     let finish = Finish::new(op, n, Some(b), epilogue)?;
-    #[cfg(target_arch = "x86_64")]
-    if let Some(weights) = in_tiles::Weights::of(w).filter(|_| n > 0 && k > 0 && crate::amx::is_here()) {
-        let mut y = Tensor::unwritten(&[t, n]).map_err(of(op))?;
-        let output = Output::new(y.values_mut().map_err(of(op))?, n);
-        let x = x.values().map_err(of(op))?;
-        in_tiles::multiply(x, weights, [n, k], &output, |row, col, part| finish.apply(row, col, part));
+    let then = |row: usize, col: usize, part: &mut [f32]| finish.apply(row, col, part);
+    let mut y = Tensor::unwritten(&[t, n]).map_err(of(op))?;
+    let to = y.values_mut().map_err(of(op))?;
+    if w.dtype().tile().is_some() {
+        quantized::many_rows(op, x.values().map_err(of(op))?, w, to, then)?;
         return Ok(y);
     }
-    if w.dtype().tile().is_some() {
-        return few_rows(x, w, Some(b), epilogue);
-    }
-    let x = Matrix::row_major(activations(op, x)?, t, k);
-    let w = Matrix::row_major(weights(op, w)?, n, k);
-    let mut y = Tensor::unwritten(&[t, n]).map_err(of(op))?;
-    let (x, w) = in_pairs(x, w).unwrap_or((x, w));
-    gemm_then(y.values_mut().map_err(of(op))?, x, w.t(), Start::Zero, |row, col, part| finish.apply(row, col, part));
+    let products = if w.dtype() == DType::BF16 { Products::Bf16 } else { products };
+    let (x, w) = (Matrix::row_major(activations(op, x)?, t, k), Matrix::row_major(weights(op, w)?, n, k));
+    gemm_then(to, x, w.t(), Start::Zero, products, then);
     Ok(y)
 }
 
@@ -282,12 +286,6 @@ fn weights<'a>(op: &'static str, w: &'a Tensor) -> Result<Values<'a>> {
         DType::BF16 => Values::Bf16(w.values().map_err(of(op))?),
         _ => Values::F32(w.values().map_err(of(op))?),
     })
-}
-
-/// Both factors of `x · Wᵀ` as pairs, if W is bf16, k is even and the machine multiplies pairs.
-fn in_pairs<'a>(x: Matrix<'a>, w: Matrix<'a>) -> Option<(Matrix<'a>, Matrix<'a>)> {
-    let wanted = matches!(w.values, Values::Bf16(_)) && simd::has_bf16();
-    wanted.then(|| Some((x.in_pairs()?, w.in_pairs()?))).flatten()
 }
 
 /// What is done to a part of a row of `x · Wᵀ`.

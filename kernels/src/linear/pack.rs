@@ -64,11 +64,13 @@ pub(crate) fn aligned(memory: &mut Vec<f32>, size: usize) -> Range<usize> {
     start..start + size
 }
 
-/// Packs the rows `lanes` and the columns `depth` of `source`; on this thread if `alone`.
+/// Packs the rows `lanes` and the columns `depth` of `source`, where each is two neighbours if they come in `pairs`; on this thread if
+/// `alone`.
 pub(super) fn pack<const W: usize>(
     source: Matrix<'_>,
     lanes: Range<usize>,
     depth: Range<usize>,
+    pairs: bool,
     alone: bool,
 ) -> Packed<W> {
     let size = lanes.len().div_ceil(W) * W * depth.len();
@@ -82,11 +84,11 @@ pub(super) fn pack<const W: usize>(
         let lanes = first..lanes.end.min(first + group);
         let to = to.as_chunks_mut::<W>().0;
         let depth = depth.clone();
-        match (source.values, source.pairs) {
+        match (source.values, pairs) {
             (Values::F32(from), false) => simd::run(Copy { from, source, lanes, depth, to }),
             (Values::Bf16(from), false) => simd::run(Copy { from, source, lanes, depth, to }),
-            (Values::F32(from), true) => simd::run(Copy { from: from.as_chunks::<2>().0, source, lanes, depth, to }),
-            (Values::Bf16(from), true) => simd::run(Copy { from: from.as_chunks::<2>().0, source, lanes, depth, to }),
+            (Values::F32(from), true) => simd::run(InPairs(Copy { from, source, lanes, depth, to })),
+            (Values::Bf16(from), true) => simd::run(InPairs(Copy { from, source, lanes, depth, to })),
         }
     };
     if alone {
@@ -99,6 +101,8 @@ pub(super) fn pack<const W: usize>(
 
 /// A number format of a weight, as f32.
 pub(crate) trait Widen: std::marker::Copy {
+    const ZERO: Self;
+
     fn widen(self) -> f32;
 
     /// # Safety
@@ -113,6 +117,8 @@ pub(crate) trait Widen: std::marker::Copy {
 }
 
 impl Widen for f32 {
+    const ZERO: Self = 0.0;
+
     #[inline(always)]
     fn widen(self) -> f32 {
         self
@@ -134,6 +140,8 @@ impl Widen for f32 {
 }
 
 impl Widen for bf16 {
+    const ZERO: Self = Self::ZERO;
+
     // Not `to_f32`, which asks about NaN first and so keeps the loop from using wide instructions.
     #[inline(always)]
     fn widen(self) -> f32 {
@@ -227,7 +235,7 @@ struct Copy<'a, T, const W: usize> {
     to: &'a mut [[f32; W]],
 }
 
-impl<T: Lane, const W: usize> Work for Copy<'_, T, W> {
+impl<T: Widen, const W: usize> Work for Copy<'_, T, W> {
     type Output = ();
 
     #[inline(always)]
@@ -262,6 +270,55 @@ impl<T: Lane, const W: usize> Work for Copy<'_, T, W> {
                 let lane = lanes.start + whole * W + i;
                 if lane < lanes.end { from[at(lane, d)].lane() } else { 0.0 }
             });
+        }
+    }
+}
+
+/// The same with pairs along the depth, the last perhaps a number and zero.
+struct InPairs<'a, T, const W: usize>(Copy<'a, T, W>);
+
+impl<T: Widen, const W: usize> Work for InPairs<'_, T, W>
+where
+    [T; 2]: Lane,
+{
+    type Output = ();
+
+    #[inline(always)]
+    fn call<const FMA: bool>(self) {
+        let Copy { from, source, lanes, depth, to } = self.0;
+        let at = |lane: usize, depth: usize| lane * source.row_stride + depth * source.col_stride;
+        let whole = lanes.len() / W;
+        let mut filled = whole * depth.len();
+        if source.row_stride == 1 {
+            let zeros = vec![T::ZERO; whole * W];
+            for (i, d) in depth.clone().enumerate() {
+                let row = |d| if d < source.cols { &from[at(lanes.start, d)..][..whole * W] } else { &zeros };
+                let rows = row(2 * d).as_chunks::<W>().0.iter().zip(row(2 * d + 1).as_chunks::<W>().0);
+                for (panel, (&first, &second)) in rows.enumerate() {
+                    to[panel * depth.len() + i] = std::array::from_fn(|i| [first[i], second[i]].lane());
+                }
+            }
+        } else if source.col_stride == 1 {
+            let numbers = 2 * depth.start..source.cols.min(2 * depth.end);
+            for (panel, to) in to.chunks_exact_mut(depth.len()).take(whole).enumerate() {
+                let first = lanes.start + panel * W;
+                let rows: [_; W] = std::array::from_fn(|i| from[at(first + i, 0)..][numbers.clone()].as_chunks::<2>());
+                let (pairs, last) = to.split_at_mut(numbers.len() / 2);
+                transpose::<FMA, [T; 2], W>(rows.map(|(pairs, _)| pairs), pairs);
+                last.fill(rows.map(|(_, odd)| odd.first().map_or(0.0, |&x| [x, T::ZERO].lane())));
+            }
+        } else {
+            filled = 0;
+        }
+        // What no whole panel was filled with.
+        for (at_panel, to) in to.chunks_mut(depth.len()).enumerate().skip(filled / depth.len()) {
+            for (d, to) in depth.clone().zip(to) {
+                *to = std::array::from_fn(|i| {
+                    let lane = lanes.start + at_panel * W + i;
+                    let number = |d| if lane < lanes.end && d < source.cols { from[at(lane, d)] } else { T::ZERO };
+                    [number(2 * d), number(2 * d + 1)].lane()
+                });
+            }
         }
     }
 }

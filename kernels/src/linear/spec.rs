@@ -4,12 +4,14 @@ mod gpu;
 
 use std::collections::BTreeMap;
 
+use half::bf16;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use simulator::{devices, gpus};
 use tensor::{DType, Device, Tensor};
 
-use super::gemm::{Matrix, Start, Values, gemm};
+use super::Products::{self, Bf16, Stored};
+use super::gemm::{Matrix, Start, Values, Way, gemm, multiply_by};
 use super::{
     Epilogue, backward_input, backward_weight, few_rows, forward, forward_gelu, forward_gelu_saved, forward_residual,
     gelu_backward, quantize,
@@ -78,16 +80,18 @@ fn got(t: &Tensor) -> &[f32] {
     t.values().unwrap()
 }
 
-/// How activations and weights are stored.
+/// How activations and weights are stored and multiplied.
 #[derive(Clone, Copy, Debug)]
 struct Storage {
     rows: DType,
     weights: DType,
+    products: Products,
 }
 
-const F32: Storage = Storage { rows: DType::F32, weights: DType::F32 };
-const MIXED: Storage = Storage { rows: DType::F32, weights: DType::BF16 };
-const BF16: Storage = Storage { rows: DType::BF16, weights: DType::BF16 };
+const F32: Storage = Storage { rows: DType::F32, weights: DType::F32, products: Stored };
+const ROUNDED: Storage = Storage { products: Bf16, ..F32 };
+const MIXED: Storage = Storage { weights: DType::BF16, ..F32 };
+const BF16: Storage = Storage { rows: DType::BF16, ..MIXED };
 
 /// What is drawn; the numbers follow from it.
 #[derive(Clone, Debug)]
@@ -122,7 +126,7 @@ fn draw(
 }
 
 fn cpu_draw() -> impl Strategy<Value = Draw> {
-    draw([&ROWS, &DEPTHS, &COLS], &[F32, MIXED], 64)
+    draw([&ROWS, &DEPTHS, &COLS], &[F32, MIXED, ROUNDED], 64)
 }
 
 /// One seed: of few numbers, now and then a naive run's are exact by luck.
@@ -146,7 +150,7 @@ struct Case {
 
 impl Case {
     fn tensors(&self, device: &Device) -> [Tensor; 4] {
-        let ([t, k, n], Storage { rows, weights }) = (self.sizes, self.storage);
+        let ([t, k, n], Storage { rows, weights, .. }) = (self.sizes, self.storage);
         [
             tensor_on(device, rows, &[t, k], &self.x),
             tensor_on(device, weights, &[n, k], &self.w),
@@ -161,17 +165,18 @@ impl Draw {
         let Self { sizes, storage, scale, offset, seed, numbers } = self;
         let [t, k, n] = sizes;
         let smallest = (t * k).min(n * k).min(n);
-        // Now and then such that no rounding to bf16 changes x.
-        let rows = if seed.is_multiple_of(2) { DType::BF16 } else { storage.rows };
+        // Now and then such that no rounding to bf16 changes a factor.
+        let in_bf16 = |dtype| if seed.is_multiple_of(2) { DType::BF16 } else { dtype };
+        let [rows, weights] = [storage.rows, storage.weights].map(in_bf16);
         (0..numbers.div_ceil(smallest) as u64).map(move |copy| {
             let seed = (seed + (copy << 32)) * 8;
             Case {
                 sizes,
                 storage,
                 x: exact_in(rows, &random(t * k, seed, scale, offset)),
-                w: exact_in(storage.weights, &random(n * k, seed + 1, 1.0, 0.0)),
+                w: exact_in(weights, &random(n * k, seed + 1, 1.0, 0.0)),
                 b: random(n, seed + 2, scale, 0.0),
-                r: exact_in(storage.rows, &random(t * n, seed + 3, scale, offset)),
+                r: exact_in(rows, &random(t * n, seed + 3, scale, offset)),
             }
         })
     }
@@ -213,37 +218,36 @@ fn then(sums: &Want, dtype: DType, f: impl Fn(usize, f64, Arith) -> f64) -> Want
     [all(exact, EXACT), all(rough, naive(dtype))]
 }
 
-/// Whether x becomes bf16 on its way into a multiplication of many rows.
-fn multiplies_pairs(case: &Case, device: &Device) -> bool {
-    let [_, k, _] = case.sizes;
-    device == &Device::Cpu && case.storage.weights == DType::BF16 && k.is_multiple_of(2) && simd::has_bf16()
+/// A factor as it becomes on its way into a product of many rows, with weights of a dtype.
+fn factor(x: &[f64], weights: DType, products: Products, device: &Device) -> Vec<f64> {
+    let rounds = device == &Device::Cpu && (weights == DType::BF16 || products == Bf16) && simd::has_bf16();
+    exact_in(if rounds { DType::BF16 } else { DType::F32 }, x)
 }
 
 fn forwards_are_as_good_as_naive_ones(draw: Draw, on: &[Device]) {
     let mut outcomes = Outcomes::default();
-    let rows = draw.storage.rows;
+    let Storage { rows, weights, products } = draw.storage;
     for case in draw.cases() {
-        let wants = |x: &[f64]| {
+        let wants = |x: &[f64], w: &[f64]| {
             let exact = reference(case.sizes, &case.x, &case.w, &case.b, EXACT);
-            let sums = [exact, reference(case.sizes, x, &case.w, &case.b, naive(rows))];
+            let sums = [exact, reference(case.sizes, x, w, &case.b, naive(rows))];
             [
                 then(&sums, rows, |_, sum, _| sum),
                 then(&sums, rows, |i, sum, arith| (arith.step)(sum + case.r[i])),
                 then(&sums, rows, |_, sum, arith| gelu(sum, arith)),
             ]
         };
-        let few = wants(&case.x);
+        let few = wants(&case.x, &case.w);
         for device in on {
             let [x, w, b, r] = case.tensors(device);
-            let many =
-                if multiplies_pairs(&case, device) { wants(&exact_in(DType::BF16, &case.x)) } else { few.clone() };
-            let [plain, residual, gelus] = &many;
-            let y = forward(&x, &w, &b).unwrap();
+            let [fx, fw] = [&case.x, &case.w].map(|x| factor(x, weights, products, device));
+            let [plain, residual, gelus] = &wants(&fx, &fw);
+            let y = forward(&x, &w, &b, products).unwrap();
             assert_eq!(y.dtype(), rows);
             outcomes.add("forward", device, &y, plain);
-            outcomes.add("residual", device, &forward_residual(&x, &w, &b, &r).unwrap(), residual);
-            let (pre, saved) = forward_gelu_saved(&x, &w, &b).unwrap();
-            let same = forward_gelu(&x, &w, &b).unwrap();
+            outcomes.add("residual", device, &forward_residual(&x, &w, &b, &r, products).unwrap(), residual);
+            let (pre, saved) = forward_gelu_saved(&x, &w, &b, products).unwrap();
+            let same = forward_gelu(&x, &w, &b, products).unwrap();
             // cuBLASLt may sum otherwise for results of another dtype.
             if !matches!(device, Device::Cuda(gpu) if gpu.use_of().cublaslt) {
                 assert_eq!(bits(&numbers(&pre)), bits(&numbers(&y)));
@@ -264,23 +268,30 @@ fn forwards_are_as_good_as_naive_ones(draw: Draw, on: &[Device]) {
 
 fn backwards_are_as_good_as_naive_ones(draw: Draw, on: &[Device]) {
     let mut outcomes = Outcomes::default();
-    let rows = draw.storage.rows;
+    let Storage { rows, products, .. } = draw.storage;
     for case in draw.cases() {
         let [t, k, n] = case.sizes;
-        let dx = both(rows, |arith| product([t, n, k], |i, j| case.r[i * n + j], |j, p| case.w[j * k + p], arith));
-        let dx = then(&dx, rows, |_, sum, _| sum);
         let (before_w, before_b) = (random(n * k, 5, 1.0, 0.0), random(n, 6, 1.0, 0.0));
         let (f32, r) = (DType::F32, &case.r);
-        let dw = both(f32, |arith| product([n, t, k], |j, i| r[i * n + j], |i, p| case.x[i * k + p], arith));
-        let dw = then(&dw, f32, |i, sum, arith| (arith.step)(before_w[i] + sum));
         let db = both(f32, |arith| product([n, t, 1], |j, i| r[i * n + j], |_, _| 1.0, arith));
         let db = then(&db, f32, |i, sum, arith| (arith.step)(before_b[i] + sum));
         for device in on {
             let [x, w, _, dy] = case.tensors(device);
-            outcomes.add("dx", device, &backward_input(&dy, &w).unwrap(), &dx);
+            // Exactly, and naively with factors as they become.
+            let want = |dtype, sums: &dyn Fn(&[Vec<f64>; 3], Arith) -> Vec<f64>| {
+                let factors = [&case.x, &case.w, r];
+                let rounded = factors.map(|x| factor(x, f32, products, device));
+                [sums(&factors.map(Clone::clone), EXACT), sums(&rounded, naive(dtype))]
+            };
+            let dx =
+                want(rows, &|[_, w, r], arith| product([t, n, k], |i, j| r[i * n + j], |j, p| w[j * k + p], arith));
+            let dx = then(&dx, rows, |_, sum, _| sum);
+            let dw = want(f32, &|[x, _, r], arith| product([n, t, k], |j, i| r[i * n + j], |i, p| x[i * k + p], arith));
+            let dw = then(&dw, f32, |i, sum, arith| (arith.step)(before_w[i] + sum));
+            outcomes.add("dx", device, &backward_input(&dy, &w, products).unwrap(), &dx);
             let mut to_w = tensor_on(device, f32, &[n, k], &before_w);
             let mut to_b = tensor_on(device, f32, &[n], &before_b);
-            backward_weight(&dy, &x, &mut to_w, &mut to_b).unwrap();
+            backward_weight(&dy, &x, &mut to_w, &mut to_b, products).unwrap();
             outcomes.add("dw", device, &to_w, &dw);
             outcomes.add("db", device, &to_b, &db);
         }
@@ -389,12 +400,12 @@ fn gradients_are_the_central_differences_of_the_reference() {
         let pre = reference([t, k, n], x, w, b, EXACT);
         pre.iter().zip(&r).map(|(&y, r)| r * gelu(y, EXACT)).sum()
     };
-    let (pre, _) = forward_gelu_saved(&tensor(&[t, k], &x), &tensor(&[n, k], &w), &tensor(&[n], &b)).unwrap();
+    let (pre, _) = forward_gelu_saved(&tensor(&[t, k], &x), &tensor(&[n, k], &w), &tensor(&[n], &b), Stored).unwrap();
     let dy = gelu_backward(&tensor(&[t, n], &r), &pre).unwrap();
-    let dx = backward_input(&dy, &tensor(&[n, k], &w)).unwrap();
+    let dx = backward_input(&dy, &tensor(&[n, k], &w), Stored).unwrap();
     let mut dw = Tensor::zeros(&[n, k], DType::F32).unwrap();
     let mut db = Tensor::zeros(&[n], DType::F32).unwrap();
-    backward_weight(&dy, &tensor(&[t, k], &x), &mut dw, &mut db).unwrap();
+    backward_weight(&dy, &tensor(&[t, k], &x), &mut dw, &mut db, Stored).unwrap();
 
     let naive_pre = reference([t, k, n], &x, &w, &b, NAIVE);
     let dy: Vec<f64> = naive_pre.iter().zip(&r).map(|(&y, r)| (NAIVE.store)(r * gelu_slope(y, NAIVE))).collect();
@@ -418,28 +429,29 @@ fn with_threads<T: Send>(threads: usize, f: impl FnOnce() -> T + Send) -> T {
 #[test]
 fn a_row_has_the_same_bits_alone_in_a_batch_and_with_any_number_of_threads() {
     // More than one task and shared block of k and n, none of them full; and of rows.
-    for ([t, k, n], dtype) in [
-        ([100, 1100, 1100], DType::F32),
-        ([100, 1100, 1100], DType::BF16),
-        ([100, 1100, 1100], DType::Q8),
-        ([600, 40, 33], DType::BF16),
-        ([600, 40, 33], DType::Q4),
+    for ([t, k, n], dtype, products) in [
+        ([100, 1100, 1100], DType::F32, Stored),
+        ([100, 1100, 1100], DType::F32, Bf16),
+        ([100, 1100, 1100], DType::BF16, Stored),
+        ([100, 1100, 1100], DType::Q8, Stored),
+        ([600, 40, 33], DType::BF16, Stored),
+        ([600, 40, 33], DType::Q4, Stored),
     ] {
         let x = random(t * k, 1, 1.0, 0.0);
         let w = tensor(&[n, k], &random(n * k, 2, 1.0, 0.0));
         let quantised = dtype.tile().is_some();
         let w = if quantised { quantize(&w, dtype) } else { Ok(w.to_dtype(dtype).unwrap()) }.unwrap();
         let b = tensor(&[n], &random(n, 3, 1.0, 0.0));
-        let ops: [fn(&Tensor, &Tensor, &Tensor) -> Tensor; 4] = [
-            |x, w, b| forward_gelu(x, w, b).unwrap(),
-            |x, w, b| few_rows(x, w, Some(b), Epilogue::Gelu).unwrap(),
+        let ops: [&(dyn Fn(&Tensor, &Tensor, &Tensor) -> Tensor + Sync); 4] = [
+            &|x, w, b| forward_gelu(x, w, b, products).unwrap(),
+            &|x, w, b| few_rows(x, w, Some(b), Epilogue::Gelu).unwrap(),
             // What is added to a row is a number of its own.
-            |x, w, b| {
+            &|x, w, b| {
                 let [(t, _), (n, _)] = [x, w].map(|x| x.dims2().unwrap());
                 let own: Vec<f32> = got(x).chunks(got(x).len() / t).flat_map(|x| vec![x[0]; n]).collect();
-                forward_residual(x, w, b, &Tensor::new(&[t, n], own).unwrap()).unwrap()
+                forward_residual(x, w, b, &Tensor::new(&[t, n], own).unwrap(), products).unwrap()
             },
-            |x, w, _| backward_input(x, w).unwrap(),
+            &|x, w, _| backward_input(x, w, products).unwrap(),
         ];
         for op in &ops[..if quantised || k != n { 3 } else { 4 }] {
             let part = |rows: std::ops::Range<usize>| tensor(&[rows.len(), k], &x[rows.start * k..rows.end * k]);
@@ -459,32 +471,50 @@ fn a_row_has_the_same_bits_alone_in_a_batch_and_with_any_number_of_threads() {
 fn weight_gradients_have_the_same_bits_for_any_number_of_threads() {
     let [t, k, n] = [300, 270, 500];
     let (dy, x) = (tensor(&[t, n], &random(t * n, 1, 1.0, 0.0)), tensor(&[t, k], &random(t * k, 2, 1.0, 0.0)));
-    let run = || {
-        let mut dw = Tensor::zeros(&[n, k], DType::F32).unwrap();
-        let mut db = Tensor::zeros(&[n], DType::F32).unwrap();
-        backward_weight(&dy, &x, &mut dw, &mut db).unwrap();
-        [bits(got(&dw)), bits(got(&db))]
-    };
-    assert_eq!(with_threads(1, run), with_threads(3, run));
+    for products in [Stored, Bf16] {
+        let run = || {
+            let mut dw = Tensor::zeros(&[n, k], DType::F32).unwrap();
+            let mut db = Tensor::zeros(&[n], DType::F32).unwrap();
+            backward_weight(&dy, &x, &mut dw, &mut db, products).unwrap();
+            [bits(got(&dw)), bits(got(&db))]
+        };
+        assert_eq!(with_threads(1, run), with_threads(3, run));
+    }
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Also where a wider way is taken: AVX-512's dot product of bf16.
+    /// All ways that are here, also those that another one is taken before; factors that lie along k or across it.
     #[test]
-    fn products_of_pairs_match_the_reference(draw in draw([&ROWS, &DEPTHS, &COLS], &[MIXED], 64)) {
+    fn products_in_bf16_match_the_reference(draw in draw([&ROWS, &DEPTHS, &COLS], &[F32, MIXED], 64)) {
         let mut outcomes = Outcomes::default();
         for case in draw.cases() {
             let [t, k, n] = case.sizes;
-            let x = exact_in(DType::BF16, &case.x);
-            let want = both(DType::F32, |arith| reference(case.sizes, &x, &case.w, &vec![0.0; n], arith));
-            let (x, w) = (f32s(&x), f32s(&case.w));
-            let [x, w] = [(&x, t), (&w, n)].map(|(x, rows)| Matrix::row_major(Values::F32(x), rows, k).in_pairs());
-            let (Some(x), Some(w), true) = (x, w, simd::has_bf16()) else { continue };
-            let mut y = vec![f32::NAN; t * n];
-            gemm(&mut y, x, w.t(), Start::Zero);
-            outcomes.add("pairs", &Device::Cpu, &Tensor::new(&[t, n], y).unwrap(), &want);
+            let (x, w) = (exact_in(DType::BF16, &case.x), exact_in(DType::BF16, &case.w));
+            let want = both(DType::F32, |arith| product(case.sizes, |i, p| x[i * k + p], |p, j| w[j * k + p], arith));
+            let want = then(&want, DType::F32, |at, sum, arith| (arith.step)(case.r[at] + sum));
+            let w_across: Vec<f64> = (0..k * n).map(|at| w[at % n * k + at / n]).collect();
+            let x_across: Vec<f64> = (0..k * t).map(|at| x[at % t * k + at / t]).collect();
+            let halves = |x: &[f64]| f32s(x).into_iter().map(bf16::from_f32).collect::<Vec<_>>();
+            let factors = [x, x_across, w_across, w].map(|x| (f32s(&x), halves(&x)));
+            let of = |i: usize, in_bf16: bool| {
+                let (numbers, halves) = &factors[i];
+                if in_bf16 { Values::Bf16(halves) } else { Values::F32(numbers) }
+            };
+            for way in [Way::Numbers, Way::Pairs, Way::Tiles].into_iter().filter(|way| way.is_here()) {
+                // Whether x lies across k, w along it; and whether both are stored in bf16.
+                for bits in 0..8 {
+                    let [across, along, halves] = [1, 2, 4].map(|bit| bits & bit != 0);
+                    let (x, w) = (of(usize::from(across), halves), of(2 + usize::from(along), halves));
+                    let x = if across { Matrix::row_major(x, k, t).t() } else { Matrix::row_major(x, t, k) };
+                    let w = if along { Matrix::row_major(w, n, k).t() } else { Matrix::row_major(w, k, n) };
+                    let mut y = f32s(&case.r);
+                    multiply_by(way, &mut y, x, w, Start::Add, |_, _, _| ());
+                    let name = format!("{way:?}, {bits:03b}");
+                    outcomes.add(&name, &Device::Cpu, &Tensor::new(&[t, n], y).unwrap(), &want);
+                }
+            }
         }
         outcomes.check();
     }
@@ -493,12 +523,13 @@ proptest! {
 #[test]
 fn the_multiplication_writes_all_of_c_and_nothing_else() {
     const GUARD: usize = 64;
-    for [m, k, n] in [[1, 1, 1], [6, 256, 16], [7, 257, 17], [101, 300, 270], [4, 0, 5]] {
+    let sizes = [[1, 1, 1], [6, 256, 16], [7, 257, 17], [101, 300, 270], [4, 0, 5]];
+    for ([m, k, n], products) in sizes.iter().flat_map(|&sizes| [(sizes, Stored), (sizes, Bf16)]) {
         let (a, b) = (f32s(&random(m * k, 1, 1.0, 0.0)), f32s(&random(k * n, 2, 1.0, 0.0)));
         let mut memory = vec![f32::NAN; m * n + 2 * GUARD];
         let a = Matrix::row_major(Values::F32(&a), m, k);
         let b = Matrix::row_major(Values::F32(&b), k, n);
-        gemm(&mut memory[GUARD..GUARD + m * n], a, b, Start::Zero);
+        gemm(&mut memory[GUARD..GUARD + m * n], a, b, Start::Zero, products);
         let (before, rest) = memory.split_at(GUARD);
         let (c, after) = rest.split_at(m * n);
         assert!(c.iter().all(|x| x.is_finite()), "{m} {k} {n}");
@@ -517,7 +548,7 @@ fn infinities_and_nan_stay_in_their_row() {
         let x = tensor_on(device, storage.rows, &[t, k], &x);
         let w = tensor_on(device, storage.weights, &[n, k], &random(n * k, 2, 1.0, 0.0));
         let b = Tensor::zeros_on(device, &[n], DType::F32).unwrap();
-        for y in [forward(&x, &w, &b).unwrap(), few_rows(&x, &w, None, Epilogue::None).unwrap()] {
+        for y in [forward(&x, &w, &b, Stored).unwrap(), few_rows(&x, &w, None, Epilogue::None).unwrap()] {
             let y = numbers(&y);
             let rows: Vec<&[f32]> = y.chunks(n).collect();
             assert!(rows[0].iter().all(|y| y.is_finite()));
@@ -533,28 +564,28 @@ fn misfits_are_errors_and_empty_tensors_are_not() {
         let zeros_of = |dtype, sizes: &[usize]| Tensor::zeros_on(device, sizes, dtype).unwrap();
         let zeros = |sizes: &[usize]| zeros_of(DType::F32, sizes);
         let (x, w, b) = (zeros(&[2, 3]), zeros(&[4, 3]), zeros(&[4]));
-        assert!(forward(&zeros(&[2, 5]), &w, &b).is_err());
-        assert!(forward(&x, &w, &zeros(&[3])).is_err());
-        assert!(forward(&x, &zeros_of(DType::BF16, &[4, 3]), &b).is_ok());
-        assert!(forward(&zeros_of(DType::BF16, &[2, 3]), &w, &b).is_err());
-        assert!(forward(&x, &zeros_of(DType::U32, &[4, 3]), &b).is_err());
-        assert!(forward_residual(&x, &w, &b, &zeros(&[4, 2])).is_err());
+        assert!(forward(&zeros(&[2, 5]), &w, &b, Stored).is_err());
+        assert!(forward(&x, &w, &zeros(&[3]), Stored).is_err());
+        assert!(forward(&x, &zeros_of(DType::BF16, &[4, 3]), &b, Stored).is_ok());
+        assert!(forward(&zeros_of(DType::BF16, &[2, 3]), &w, &b, Stored).is_err());
+        assert!(forward(&x, &zeros_of(DType::U32, &[4, 3]), &b, Stored).is_err());
+        assert!(forward_residual(&x, &w, &b, &zeros(&[4, 2]), Stored).is_err());
         assert!(few_rows(&x, &w, None, Epilogue::Residual(&zeros(&[2, 3]))).is_err());
-        assert!(backward_input(&zeros(&[2, 3]), &w).is_err());
-        assert!(backward_weight(&zeros(&[2, 4]), &x, &mut zeros(&[3, 4]), &mut zeros(&[4])).is_err());
+        assert!(backward_input(&zeros(&[2, 3]), &w, Stored).is_err());
+        assert!(backward_weight(&zeros(&[2, 4]), &x, &mut zeros(&[3, 4]), &mut zeros(&[4]), Stored).is_err());
         assert!(gelu_backward(&x, &w).is_err());
-        assert_eq!(forward(&zeros(&[0, 3]), &w, &b).unwrap().shape(), [0, 4]);
+        assert_eq!(forward(&zeros(&[0, 3]), &w, &b, Stored).unwrap().shape(), [0, 4]);
         assert_eq!(few_rows(&zeros(&[0, 3]), &w, None, Epilogue::None).unwrap().shape(), [0, 4]);
         assert_eq!(few_rows(&x, &zeros(&[0, 3]), None, Epilogue::None).unwrap().shape(), [2, 0]);
         assert_eq!(gelu_backward(&zeros(&[0, 3]), &zeros(&[0, 3])).unwrap().shape(), [0, 3]);
         let one = tensor_on(device, DType::F32, &[1], &[1.0]);
-        let y = forward(&zeros(&[2, 0]), &zeros(&[1, 0]), &one).unwrap();
+        let y = forward(&zeros(&[2, 0]), &zeros(&[1, 0]), &one, Stored).unwrap();
         assert_eq!(numbers(&y), [1.0, 1.0]);
         let y = few_rows(&zeros(&[2, 0]), &zeros(&[1, 0]), Some(&one), Epilogue::None).unwrap();
         assert_eq!(numbers(&y), [1.0, 1.0]);
-        assert!(backward_weight(&zeros(&[2, 0]), &x, &mut zeros(&[0, 3]), &mut zeros(&[0])).is_ok());
+        assert!(backward_weight(&zeros(&[2, 0]), &x, &mut zeros(&[0, 3]), &mut zeros(&[0]), Stored).is_ok());
         let (mut dw, mut db) = (tensor_on(device, DType::F32, &[1, 1], &[5.0]), one);
-        backward_weight(&zeros(&[0, 1]), &zeros(&[0, 1]), &mut dw, &mut db).unwrap();
+        backward_weight(&zeros(&[0, 1]), &zeros(&[0, 1]), &mut dw, &mut db, Stored).unwrap();
         assert_eq!([numbers(&dw), numbers(&db)], [[5.0], [1.0]]);
     }
 }

@@ -11,7 +11,7 @@ use tensor::{DType, Tensor};
 
 use super::{BLOCK, Bits, Fit, OP, ROWS, checked, into_tile};
 use crate::error::{expect, of};
-use crate::linear::gemm::{Matrix, Start, Values, gemm};
+use crate::linear::gemm::{Matrix, Products, Start, Values, gemm};
 use crate::simd::{self, Work};
 use crate::{Error, Result};
 
@@ -26,7 +26,7 @@ pub fn gram(x: &Tensor) -> Result<Tensor> {
     let (t, k) = x.dims2().map_err(of(OP))?;
     let x = Matrix::row_major(Values::F32(x.values().map_err(of(OP))?), t, k);
     let mut all = vec![0.0; k * k];
-    gemm(&mut all, x.t(), x, Start::Zero);
+    gemm(&mut all, x.t(), x, Start::Zero, Products::Stored);
     Tensor::new(&[k, k], all).map_err(of(OP))
 }
 

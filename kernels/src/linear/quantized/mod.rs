@@ -18,6 +18,10 @@ use tensor::{DType, TILE, Tensor};
 
 pub use calibrated::{gram, quantize_for};
 
+#[cfg(target_arch = "x86_64")]
+use super::gemm::{Matrix, Start, Values};
+#[cfg(target_arch = "x86_64")]
+use super::in_tiles::{self, Right};
 use super::output::Output;
 use crate::error::{float, of};
 use crate::simd::{self, Work};
@@ -197,6 +201,27 @@ pub(crate) fn multiply(
     let x = product::Rows::new(x, k, bits);
     product::multiply_by(product::Path::here(), &x, w.bytes().map_err(of(op))?, bits, &Output::new(y, n), n, finish);
     Ok(())
+}
+
+/// As [`multiply`], of many rows: in bf16 where the machine multiplies tiles of it.
+pub(super) fn many_rows(
+    op: &'static str,
+    x: &[f32],
+    w: &Tensor,
+    y: &mut [f32],
+    finish: impl Fn(usize, usize, &mut [f32]) + Sync,
+) -> Result<()> {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let (n, k) = w.dims2().map_err(of(op))?;
+        if n > 0 && k > 0 && crate::amx::is_here() {
+            let x = Matrix::row_major(Values::F32(x), x.len() / k, k);
+            let w = Right::Weights(w.bytes().map_err(of(op))?, Bits::of(op, w.dtype())?, [k, n]);
+            in_tiles::multiply(x, w, &Output::new(y, n), Start::Zero, finish);
+            return Ok(());
+        }
+    }
+    multiply(op, x, w, y, finish)
 }
 
 /// Scales tried for a block of 4 bits: the weight of the largest magnitude falls on from -9.5 to -6.5, or on the other side of zero.

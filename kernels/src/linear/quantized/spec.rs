@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 use tensor::{DType, Tensor};
 
+use super::super::Products::Stored;
 use super::super::{Epilogue, few_rows, forward, forward_gelu, forward_residual};
 use super::product::{Path, Rows, multiply_by};
 use super::{BLOCK, Bits, Output, dequantize, quantize};
@@ -97,7 +98,7 @@ proptest! {
             // In tiles both are bf16.
             let many = if has_tiles() { [xs, ws].map(|x| exact_in(DType::BF16, &x)) } else { few.clone() };
             let (b64, blocks) = (values(&b), if has_tiles() { [BLOCK, 1] } else { [BLOCK; 2] });
-            let ys = [few_rows(&x, &q, Some(&b), Epilogue::None).unwrap(), forward(&x, &q, &b).unwrap()];
+            let ys = [few_rows(&x, &q, Some(&b), Epilogue::None).unwrap(), forward(&x, &q, &b, Stored).unwrap()];
             for ((([got, exact, naive], y), [x, w]), at_once) in all.iter_mut().zip(ys).zip([few, many]).zip(blocks) {
                 got.extend(values(&y));
                 exact.extend(reference(draw.sizes, at_once, [&x, &w, &b64], EXACT));
@@ -108,7 +109,7 @@ proptest! {
             assert_close(name, &f32s(got), exact, naive);
         }
         let Case { x, q, b, .. } = draw.case();
-        let y = forward(&x, &q, &b).unwrap();
+        let y = forward(&x, &q, &b, Stored).unwrap();
         prop_assert_eq!(y.shape(), &[t, n]);
         if !has_tiles() {
             let few = few_rows(&x, &q, Some(&b), Epilogue::None).unwrap();
@@ -116,12 +117,12 @@ proptest! {
         }
         // What comes behind is what it is elsewhere.
         let residual = tensor(&[t, n], &random(t * n, draw.seed ^ 3, draw.scale, 0.0));
-        let sum = forward_residual(&x, &q, &b, &residual).unwrap();
+        let sum = forward_residual(&x, &q, &b, &residual, Stored).unwrap();
         let sums = y.values::<f32>().unwrap().iter().zip(residual.values::<f32>().unwrap()).map(|(y, r)| y + r);
         prop_assert!(sums.eq(sum.values::<f32>().unwrap().iter().copied()));
         let mut gelu = y.values::<f32>().unwrap().to_vec();
         gelu.chunks_mut(n).for_each(super::super::gelu::forward);
-        let got = forward_gelu(&x, &q, &b).unwrap();
+        let got = forward_gelu(&x, &q, &b, Stored).unwrap();
         prop_assert!(gelu.iter().zip(got.values::<f32>().unwrap()).all(|(a, b)| (a - b).abs() <= 1e-6 * a.abs() || a == b));
     }
 

@@ -10,6 +10,7 @@ use super::{
     BF16, Draw, F32, MIXED, Storage, backwards_are_as_good_as_naive_ones, bits, forwards_are_as_good_as_naive_ones,
 };
 use crate::cuda::Arg;
+use crate::linear::Products::Stored;
 use crate::linear::{
     Epilogue, backward_input, backward_weight, cublaslt, cuda, few_rows, forward, forward_gelu, forward_residual,
     gelu_backward,
@@ -48,7 +49,7 @@ fn a_row_has_the_same_bits_alone_and_in_a_batch_on_hoppers() {
     for (device, k) in hoppers().iter().flat_map(|device| [(device, 136), (device, 75)]) {
         let of = |rows| {
             let [x, w, b] = arguments(device, BF16, rows, k);
-            bits(&numbers(&forward_gelu(&x, &w, &b).unwrap()))
+            bits(&numbers(&forward_gelu(&x, &w, &b, Stored).unwrap()))
         };
         let all = of(0..37);
         for rows in [0..1, 36..37, 3..8, 9..37] {
@@ -64,13 +65,13 @@ fn products_on_hoppers_are_captured() {
         let Device::Cuda(gpu) = &device else { continue };
         let [mut x, w, b] = arguments(&device, BF16, 0..5, 72);
         // What is launched has been loaded then.
-        let one = numbers(&forward(&x, &w, &b).unwrap());
-        let (y, graph) = gpu.capture(|| Ok::<_, tensor::Error>(forward(&x, &w, &b).unwrap())).unwrap();
+        let one = numbers(&forward(&x, &w, &b, Stored).unwrap());
+        let (y, graph) = gpu.capture(|| Ok::<_, tensor::Error>(forward(&x, &w, &b, Stored).unwrap())).unwrap();
         assert_eq!(numbers(&y), one);
         let other = tensor_on(&Device::Cpu, DType::BF16, &[5, 72], &random(5 * 72, 4, 1.0, 0.0));
         x.write(other.values::<bf16>().unwrap()).unwrap();
         graph.launch().unwrap();
-        let two = numbers(&forward(&x, &w, &b).unwrap());
+        let two = numbers(&forward(&x, &w, &b, Stored).unwrap());
         assert_ne!(one, two);
         assert_eq!(numbers(&y), two);
     }
@@ -87,8 +88,8 @@ fn cublaslt_is_asked() {
         for (storage, k, asked) in [(F32, 75, 2), (BF16, 136, 2), (BF16, 75, 2), (MIXED, 75, 0)] {
             let before = simulator::products();
             let [x, w, b] = arguments(&device, storage, 0..5, k);
-            forward_gelu(&x, &w, &b).unwrap();
-            backward_input(&x, &w).unwrap();
+            forward_gelu(&x, &w, &b, Stored).unwrap();
+            backward_input(&x, &w, Stored).unwrap();
             if let (Some(before), Some(after)) = (before, simulator::products()) {
                 assert!(after - before >= asked, "{storage:?}");
             }
@@ -129,9 +130,9 @@ fn arguments(device: &Device, storage: Storage, rows: Range<usize>, k: usize) ->
 #[test]
 fn a_row_has_the_same_bits_alone_in_a_batch_and_on_any_gpu() {
     let ops: [fn([Tensor; 3]) -> Tensor; 3] = [
-        |[x, w, b]| forward_gelu(&x, &w, &b).unwrap(),
+        |[x, w, b]| forward_gelu(&x, &w, &b, Stored).unwrap(),
         |[x, w, b]| few_rows(&x, &w, Some(&b), Epilogue::Gelu).unwrap(),
-        |[x, w, _]| backward_input(&x, &w).unwrap(),
+        |[x, w, _]| backward_input(&x, &w, Stored).unwrap(),
     ];
     // Rows that are aligned, and others.
     for (storage, k) in [F32, MIXED, BF16].into_iter().flat_map(|storage| [(storage, 136), (storage, 75)]) {
@@ -157,7 +158,7 @@ fn weight_gradients_have_the_same_bits_on_any_gpu() {
             let x = tensor_on(device, rows, &[1060, 9], &random(1060 * 9, 2, 1.0, 0.0));
             let mut dw = Tensor::zeros_on(device, &[7, 9], DType::F32).unwrap();
             let mut db = Tensor::zeros_on(device, &[7], DType::F32).unwrap();
-            backward_weight(&dy, &x, &mut dw, &mut db).unwrap();
+            backward_weight(&dy, &x, &mut dw, &mut db, Stored).unwrap();
             [bits(&numbers(&dw)), bits(&numbers(&db))]
         };
         let all: Vec<_> = gpus().iter().map(of).collect();
@@ -187,21 +188,21 @@ fn dtypes_that_do_not_go_together_are_errors() {
         let [f32, bf16] = [DType::F32, DType::BF16]
             .map(|dtype| move |sizes: &[usize]| Tensor::zeros_on(device, sizes, dtype).unwrap());
         let b = f32(&[4]);
-        let error = forward(&bf16(&[2, 3]), &f32(&[4, 3]), &b).unwrap_err().to_string();
+        let error = forward(&bf16(&[2, 3]), &f32(&[4, 3]), &b, Stored).unwrap_err().to_string();
         assert!(error.contains("found bf16 with f32"), "{error}");
-        assert!(forward(&bf16(&[2, 3]), &bf16(&[4, 3]), &bf16(&[4])).is_err());
-        assert!(forward_residual(&bf16(&[2, 3]), &bf16(&[4, 3]), &b, &f32(&[2, 4])).is_err());
+        assert!(forward(&bf16(&[2, 3]), &bf16(&[4, 3]), &bf16(&[4]), Stored).is_err());
+        assert!(forward_residual(&bf16(&[2, 3]), &bf16(&[4, 3]), &b, &f32(&[2, 4]), Stored).is_err());
         assert!(few_rows(&bf16(&[2, 3]), &f32(&[4, 3]), None, Epilogue::None).is_err());
-        assert!(backward_input(&bf16(&[2, 4]), &f32(&[4, 3])).is_err());
-        assert!(backward_weight(&f32(&[2, 4]), &bf16(&[2, 3]), &mut f32(&[4, 3]), &mut f32(&[4])).is_err());
-        assert!(backward_weight(&f32(&[2, 4]), &f32(&[2, 3]), &mut bf16(&[4, 3]), &mut f32(&[4])).is_err());
+        assert!(backward_input(&bf16(&[2, 4]), &f32(&[4, 3]), Stored).is_err());
+        assert!(backward_weight(&f32(&[2, 4]), &bf16(&[2, 3]), &mut f32(&[4, 3]), &mut f32(&[4]), Stored).is_err());
+        assert!(backward_weight(&f32(&[2, 4]), &f32(&[2, 3]), &mut bf16(&[4, 3]), &mut f32(&[4]), Stored).is_err());
         assert!(gelu_backward(&f32(&[2, 4]), &bf16(&[2, 4])).is_err());
         let near = Tensor::zeros(&[4], DType::F32).unwrap();
-        let error = forward(&f32(&[2, 3]), &f32(&[4, 3]), &near).unwrap_err().to_string();
+        let error = forward(&f32(&[2, 3]), &f32(&[4, 3]), &near, Stored).unwrap_err().to_string();
         assert!(error.contains("wanted cuda:"), "{error}");
         let (mut dw, mut db) = (f32(&[1, 1]), Tensor::zeros(&[1], DType::F32).unwrap());
         let one = tensor_on(device, DType::F32, &[1, 1], &[1.0]);
-        assert!(backward_weight(&one, &one, &mut dw, &mut db).is_err());
+        assert!(backward_weight(&one, &one, &mut dw, &mut db, Stored).is_err());
         assert_eq!(numbers(&dw), [0.0], "nothing was added");
     }
 }
