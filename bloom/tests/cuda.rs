@@ -8,6 +8,7 @@
 
 use autograd::Settings;
 use bloom::{Batch, Bloom, Config, Decoding, Dtype, Generation, Recompute, Trainer};
+use kernels::linear::Products;
 use kernels::sample::{Philox, Sampling};
 use tensor::{DType, Device, Gpu, Tensor, UseOf};
 
@@ -140,6 +141,22 @@ fn ten_training_steps_on_gpus_are_those_of_the_cpu() {
             }
         }
     }
+}
+
+#[test]
+fn ten_training_steps_with_products_in_bf16_are_those_in_f32() {
+    let right = train(model(), Recompute::Keep, &Device::Cpu, DType::F32).0;
+    let by = 2f32.powi(-8);
+    let moved = (0..MOVED).map(|seed| train(moved(&model(), seed, by), Recompute::Keep, &Device::Cpu, DType::F32).0);
+    let allowed = tolerance(&right, &moved.collect::<Vec<_>>());
+    let found = [Recompute::Keep, Recompute::Again].map(|recompute| {
+        let mut trainer = Trainer::new(model(), SETTINGS, recompute, &Device::Cpu).unwrap();
+        trainer.set_products(Products::Bf16);
+        steps(&mut trainer, STEPS)
+    });
+    assert_near("products in bf16", &found[0], &right, &allowed);
+    assert_eq!(found[0], found[1], "kept or computed again");
+    assert_eq!(found[0] != right, Products::has_bf16(), "in bf16 if it can be");
 }
 
 #[test]

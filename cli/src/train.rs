@@ -11,6 +11,7 @@ use bloom::{Bloom, Config, Dtype, Plan, PlanFor, Recompute, Trainer};
 use clap::Args;
 use ecominstruct::instruction::Instruction;
 use ecominstruct::pack::{self, Example};
+use kernels::linear::Products;
 use kernels::sample::Philox;
 use sha2::{Digest, Sha256};
 use tensor::Device;
@@ -252,6 +253,12 @@ fn start(
     let settings =
         autograd::Settings { beta1: r.beta1, beta2: r.beta2, eps: 1e-8, weight_decay: r.weight_decay, clip: r.clip };
     let mut trainer = Trainer::new(model, settings, recompute, device)?;
+    if r.bf16 {
+        if device == &Device::Cpu && !Products::has_bf16() {
+            say("this processor multiplies bf16 no faster than f32: --bf16 changes nothing here");
+        }
+        trainer.set_products(Products::Bf16);
+    }
     if let Some(found) = found {
         found.restore(&mut trainer)?;
     }

@@ -160,6 +160,11 @@ fn the_same_run_gives_the_same_bits() {
     ] {
         assert_eq!(run(name, more), first, "{name}");
     }
+    let rounded = run("rounded", "--bf16");
+    assert_eq!(rounded != first, kernels::linear::Products::has_bf16(), "in bf16 if it can be");
+    assert_eq!(run("rounded-again", "--bf16 --threads 1 --recompute on"), rounded);
+    let unlike = train(dir, "rounded", "--steps 8 --resume");
+    unlike.refused(2, "bf16 was true, is false");
     for (name, more) in [("other-seed", "--seed 1"), ("other-rate", "--lr 0.003"), ("other-batch", "--batch 7")] {
         assert_ne!(run(name, more), first, "{name}");
     }

@@ -22,7 +22,7 @@ use super::output::Output;
 use super::pack::{Widen, transpose};
 use super::quantized::{Bits, SCALES};
 use crate::amx::{self, LANES, PAIR, Registers, STEP, Tile, by_turns, in_bf16, side_by_side, tiles_in};
-use crate::simd::wide::{load_512, load32, load64, store_512};
+use crate::simd::wide::{ask, load_512, load32, load64, store_512};
 
 /// At most so many rows of the result at once, and so many columns of it in a task, if their factor fits in half a second-level cache.
 const SHARED_ROWS: usize = 512;
@@ -120,6 +120,8 @@ pub(super) fn multiply(
     SPARE.set(memory);
 }
 
+/// Tiles along k between one that is packed and one that is asked for.
+const AHEAD: usize = 4;
 /// Panels of the left factor that are packed together: of numbers that lie across them, whole cache lines are used at once.
 const GROUP: usize = 8;
 
@@ -144,33 +146,42 @@ fn pack_from<T: Pairs>(from: &[T], m: Matrix<'_>, lanes: Range<usize>, side: Sid
     let along = m.col_stride == 1;
     assert!(along || m.row_stride == 1, "numbers that lie side by side");
     let mut tile = [[0.0; LANES]; LANES];
-    for step in 0..steps {
-        let depth = step * STEP..m.cols.min((step + 1) * STEP);
-        for (panel, first) in lanes.clone().step_by(LANES).enumerate() {
-            let to = &mut to[panel * steps + step];
-            let count = LANES.min(lanes.end - first);
-            // As a tile of the side that the numbers lie in order for, and as the other one turned over.
-            let straight = along == (side == Side::Left);
-            let into = if straight { &mut *to } else { &mut tile };
-            if along {
-                for (i, into) in into.iter_mut().enumerate().take(count) {
-                    let row = &from[(first + i) * m.row_stride..][depth.clone()];
-                    // SAFETY: its instructions are here.
-                    store_512(into, unsafe { T::neighbours(&filled(row)) });
-                }
-            } else {
-                for (i, into) in into.iter_mut().enumerate() {
-                    let row = |d| if d < depth.end { &from[first + d * m.col_stride..][..count] } else { &[] };
-                    let d = depth.start + 2 * i;
-                    // SAFETY: as above.
-                    store_512(into, unsafe { T::above_each_other([&filled(row(d)), &filled(row(d + 1))]) });
-                }
+    let panels = lanes.len().div_ceil(LANES);
+    for i in 0..steps * panels {
+        // In the order in which the numbers lie.
+        let (panel, step) = if along { (i / steps, i % steps) } else { (i % panels, i / panels) };
+        let (first, depth) = (lanes.start + panel * LANES, step * STEP..m.cols.min((step + 1) * STEP));
+        let to = &mut to[panel * steps + step];
+        let count = LANES.min(lanes.end - first);
+        // As a tile of the side that the numbers lie in order for, and as the other one turned over.
+        let straight = along == (side == Side::Left);
+        let into = if straight { &mut *to } else { &mut tile };
+        if along {
+            for (i, into) in into.iter_mut().enumerate().take(count) {
+                let row = &from[(first + i) * m.row_stride..][depth.clone()];
+                ask_behind(row, AHEAD * STEP);
+                // SAFETY: its instructions are here.
+                store_512(into, unsafe { T::neighbours(&filled(row)) });
             }
-            if !straight {
-                transpose::<true, _, LANES>(std::array::from_fn(|i| tile[i].as_slice()), to);
+        } else {
+            for (i, into) in into.iter_mut().enumerate() {
+                let row = |d| if d < depth.end { &from[first + d * m.col_stride..][..count] } else { &[] };
+                let rows = [row(depth.start + 2 * i), row(depth.start + 2 * i + 1)];
+                rows.iter().for_each(|row| ask_behind(row, STEP * m.col_stride));
+                // SAFETY: as above.
+                store_512(into, unsafe { T::above_each_other([&filled(rows[0]), &filled(rows[1])]) });
             }
         }
+        if !straight {
+            transpose::<true, _, LANES>(std::array::from_fn(|i| tile[i].as_slice()), to);
+        }
     }
+}
+
+/// Asks for what lies so many numbers behind the first of a row, as much as the row, to read it later.
+#[inline(always)]
+fn ask_behind<T>(row: &[T], numbers: usize) {
+    ask::<{ std::arch::x86_64::_MM_HINT_T0 }>(row.as_ptr().wrapping_add(numbers).cast(), size_of_val(row));
 }
 
 /// All of a row, or what there is of it and zeros.
