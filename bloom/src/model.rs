@@ -10,6 +10,9 @@ use crate::{Config, Error, Result};
 /// Shared by the operations of a tape.
 type Ids = Arc<[u32]>;
 
+/// Tokens of prompts that go through the blocks together in main memory: more would be no faster, and take more room.
+pub(crate) const PIECE: usize = 512;
+
 /// A BLOOM with its weights.
 #[derive(Clone, Debug)]
 pub struct Bloom {
@@ -208,13 +211,36 @@ impl Bloom {
         if bounds.windows(2).any(|w| w[0] == w[1]) {
             return Err(Error::Input("an empty prompt: wanted at least one token".into()));
         }
-        let mut tape = Tape::off(&self.params);
-        let mut x = self.embed(&mut tape, &ids)?;
-        for layer in 0..self.config.layers {
-            x = self.block(&mut tape, layer, &x, &mut Attend::Prefill(&bounds, caches))?;
+        if self.device() != &Device::Cpu {
+            return self.piece(&ids, &bounds, caches, &bounds[1..]);
         }
-        let last: Arc<[u32]> = bounds[1..].iter().map(|end| end - 1).collect();
-        Ok(self.finish(&mut tape, &x, &last)?.value().clone())
+        // In pieces about equal, which changes no bit: what a token reads of earlier ones is in its cache.
+        let size = ids.len().div_ceil(ids.len().div_ceil(PIECE).max(1)).max(1);
+        let mut states = Vec::with_capacity((bounds.len() - 1) * self.config.hidden);
+        for (i, ids) in ids.chunks(size).enumerate() {
+            let [start, end] = [i * size, i * size + ids.len()].map(|at| at as u32);
+            let first = bounds[1..].partition_point(|&b| b <= start);
+            let last = bounds.partition_point(|&b| b < end);
+            let within = |&b: &u32| b.clamp(start, end) - start;
+            let (here, ends): (Vec<u32>, Vec<u32>) = (
+                bounds[first..=last].iter().map(within).collect(),
+                bounds[first + 1..=last].iter().filter(|&&b| b <= end).map(within).collect(),
+            );
+            let piece = self.piece(&ids.into(), &here.into(), &mut caches[first..last], &ends)?;
+            states.extend_from_slice(piece.values::<f32>()?);
+        }
+        Ok(Tensor::new(&[bounds.len() - 1, self.config.hidden], states)?)
+    }
+
+    /// As [`prefill`](Self::prefill), at one go; the states are those before `ends`, `[e, c]`.
+    fn piece(&self, ids: &Ids, bounds: &Ids, caches: &mut [&mut KvCache], ends: &[u32]) -> Result<Tensor> {
+        let mut tape = Tape::off(&self.params);
+        let mut x = self.embed(&mut tape, ids)?;
+        for layer in 0..self.config.layers {
+            x = self.block(&mut tape, layer, &x, &mut Attend::Prefill(bounds, caches))?;
+        }
+        let rows: Arc<[u32]> = ends.iter().map(|end| end - 1).collect();
+        Ok(self.finish(&mut tape, &x, &rows)?.value().clone())
     }
 
     /// The states that the head is to see `[t, c]` of documents that each follow a cache, perhaps the same one, and are added to none.

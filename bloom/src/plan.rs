@@ -1,3 +1,5 @@
+use crate::generate::PREFILL;
+use crate::model::PIECE;
 use crate::{Config, Recompute};
 
 /// What memory is planned for.
@@ -100,6 +102,11 @@ impl Plan {
                 let (b, t) = (batch as u64, tokens as u64);
                 // The last prompt is kept, for what the next one shares.
                 let held = b.saturating_add(1);
+                let all = b.saturating_mul(t).min(t.saturating_add(PREFILL as u64));
+                let at_once = match (job, memory) {
+                    (PlanFor::Generation { .. }, Memory::Main) => all.min(b.max(PIECE as u64)),
+                    _ => all,
+                };
                 let rows = times(&[2, b]);
                 let rows = if matches!(job, PlanFor::Scoring { .. }) { rows.max(chunk_rows(v)) } else { rows };
                 vec![
@@ -108,7 +115,7 @@ impl Plan {
                         Memory::Main => ("keys and values", times(&[held, t, l, 2 * c, sizes.cached as u64])),
                         Memory::Gpu => ("keys and values", times(&[held, t, l, 2 * c, sizes.weight as u64])),
                     },
-                    ("activations", times(&[b.saturating_mul(t).min(t.saturating_add(4096)), 12 * c, 4])),
+                    ("activations", times(&[at_once, 12 * c, 4])),
                     ("logits", times(&[rows, v, 4])),
                 ]
             }

@@ -94,6 +94,18 @@ fn answers(prompts: &[Vec<u32>]) -> Vec<Vec<Vec<u32>>> {
     (0..prompts.len()).map(some).collect()
 }
 
+/// Four pieces of 400 tokens: one ends with a prompt, others cut prompts, and one has the whole of a third.
+#[test]
+fn long_prompts_are_read_in_pieces_without_a_difference() {
+    let prompts: Vec<_> = [400, 700, 1, 499].iter().enumerate().map(|(i, &n)| random(n, 50 + i as u64)).collect();
+    let answers = answers(&prompts);
+    for model in models() {
+        let apart: Vec<Vec<f64>> =
+            prompts.iter().zip(&answers).map(|(p, all)| all.iter().map(|a| brute(&model, p, a)).collect()).collect();
+        assert_eq!(model.score(&prompts, &answers, 4).unwrap(), apart);
+    }
+}
+
 /// An answer's log-likelihood, from prompt and answer in one document of their own.
 fn brute(model: &Bloom, prompt: &[u32], answer: &[u32]) -> f64 {
     let ids = [prompt, &answer[..answer.len() - 1]].concat();
