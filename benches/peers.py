@@ -59,9 +59,10 @@ def documents(count, seed=1):
 def training(lengths, pad, model):
     """ecom packs the documents, transformers pads them; both count the documents' tokens."""
     ours = f"{ECOM} train {D}/{model} --steps 2 --lengths " + " ".join(map(str, lengths))
-    again = f"{ours} --recompute"
     theirs = f"{PYTHON['hf']} {P}/hf_train.py {D}/{model} --batch {len(lengths)} --seq {pad} --resp 0.15 --steps 2"
-    return [("ecom", ours), ("ecom, blocks again", again), ("transformers", theirs)]
+    return [("ecom", ours), ("ecom, blocks again", f"{ours} --recompute"),
+            ("ecom bf16", f"{ours} --bf16"), ("ecom bf16, blocks again", f"{ours} --bf16 --recompute"),
+            ("transformers", theirs), ("transformers, autocast to bf16", f"{theirs} --autocast")]
 
 
 few = documents(8)

@@ -266,6 +266,9 @@ fn forwards_are_as_good_as_naive_ones(draw: Draw, on: &[Device]) {
     outcomes.check();
 }
 
+/// Sums of products of x, w and r.
+type Sums<'a> = &'a dyn Fn(&[Vec<f64>; 3], Arith) -> Vec<f64>;
+
 fn backwards_are_as_good_as_naive_ones(draw: Draw, on: &[Device]) {
     let mut outcomes = Outcomes::default();
     let Storage { rows, products, .. } = draw.storage;
@@ -278,7 +281,7 @@ fn backwards_are_as_good_as_naive_ones(draw: Draw, on: &[Device]) {
         for device in on {
             let [x, w, _, dy] = case.tensors(device);
             // Exactly, and naively with factors as they become.
-            let want = |dtype, sums: &dyn Fn(&[Vec<f64>; 3], Arith) -> Vec<f64>| {
+            let want = |dtype, sums: Sums<'_>| {
                 let factors = [&case.x, &case.w, r];
                 let rounded = factors.map(|x| factor(x, f32, products, device));
                 [sums(&factors.map(Clone::clone), EXACT), sums(&rounded, naive(dtype))]
@@ -426,6 +429,9 @@ fn with_threads<T: Send>(threads: usize, f: impl FnOnce() -> T + Send) -> T {
     rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(f)
 }
 
+/// Of x, w and b.
+type Op = fn(&Tensor, &Tensor, &Tensor, Products) -> Tensor;
+
 #[test]
 fn a_row_has_the_same_bits_alone_in_a_batch_and_with_any_number_of_threads() {
     // More than one task and shared block of k and n, none of them full; and of rows.
@@ -442,25 +448,25 @@ fn a_row_has_the_same_bits_alone_in_a_batch_and_with_any_number_of_threads() {
         let quantised = dtype.tile().is_some();
         let w = if quantised { quantize(&w, dtype) } else { Ok(w.to_dtype(dtype).unwrap()) }.unwrap();
         let b = tensor(&[n], &random(n, 3, 1.0, 0.0));
-        let ops: [&(dyn Fn(&Tensor, &Tensor, &Tensor) -> Tensor + Sync); 4] = [
-            &|x, w, b| forward_gelu(x, w, b, products).unwrap(),
-            &|x, w, b| few_rows(x, w, Some(b), Epilogue::Gelu).unwrap(),
+        let ops: [Op; 4] = [
+            |x, w, b, products| forward_gelu(x, w, b, products).unwrap(),
+            |x, w, b, _| few_rows(x, w, Some(b), Epilogue::Gelu).unwrap(),
             // What is added to a row is a number of its own.
-            &|x, w, b| {
+            |x, w, b, products| {
                 let [(t, _), (n, _)] = [x, w].map(|x| x.dims2().unwrap());
                 let own: Vec<f32> = got(x).chunks(got(x).len() / t).flat_map(|x| vec![x[0]; n]).collect();
                 forward_residual(x, w, b, &Tensor::new(&[t, n], own).unwrap(), products).unwrap()
             },
-            &|x, w, _| backward_input(x, w, products).unwrap(),
+            |x, w, _, products| backward_input(x, w, products).unwrap(),
         ];
         for op in &ops[..if quantised || k != n { 3 } else { 4 }] {
             let part = |rows: std::ops::Range<usize>| tensor(&[rows.len(), k], &x[rows.start * k..rows.end * k]);
-            let all = with_threads(1, || op(&part(0..t), &w, &b));
+            let all = with_threads(1, || op(&part(0..t), &w, &b, products));
             for threads in [2, 3] {
-                assert_eq!(bits(got(&all)), bits(got(&with_threads(threads, || op(&part(0..t), &w, &b)))));
+                assert_eq!(bits(got(&all)), bits(got(&with_threads(threads, || op(&part(0..t), &w, &b, products)))));
             }
             for rows in [0..1, 50..51, t - 1..t, 3..5, 40..43, 64..68, 91..99] {
-                let some = op(&part(rows.clone()), &w, &b);
+                let some = op(&part(rows.clone()), &w, &b, products);
                 assert_eq!(bits(got(&some)), bits(&got(&all)[rows.start * n..rows.end * n]), "rows {rows:?}");
             }
         }
