@@ -1,10 +1,10 @@
 //! Intel's AMX: registers that hold tiles of 16 rows of 64 bytes, and an instruction that multiplies 16 rows of 32 numbers in bf16 by 32
 //! rows of 16 and adds to sums in f32. Of the 32 products of a sum, those at even places are summed and those at odd ones, then both are
-//! added: so a sum's bits depend on its row and its column alone.
+//! added: so a sum's bits depend on its row and its column alone. Another instruction does so with bytes, in whole numbers.
 
 use std::arch::asm;
 use std::arch::x86_64::{
-    __m512, __m512bh, _mm512_castps_si512, _mm512_castsi512_ps, _mm512_cvtne2ps_pbh, _mm512_loadu_si512,
+    __cpuid_count, __m512, __m512bh, _mm512_castps_si512, _mm512_castsi512_ps, _mm512_cvtne2ps_pbh, _mm512_loadu_si512,
     _mm512_permutexvar_epi16,
 };
 use std::marker::PhantomData;
@@ -31,10 +31,16 @@ pub(crate) fn is_here() -> bool {
     *HERE.get_or_init(|| simd::has_bf16() && may_be_used())
 }
 
+/// Whether it multiplies bytes in them too. What asks the processor takes microseconds in a virtual machine.
+pub(crate) fn has_bytes() -> bool {
+    const BYTES: u32 = 1 << 25;
+    static HERE: OnceLock<bool> = OnceLock::new();
+    *HERE.get_or_init(|| is_here() && __cpuid_count(7, 0).edx & BYTES != 0)
+}
+
 /// Whether the processor has them and multiplies bf16 there, and the system lets this process use them: Linux wants to be asked.
 #[cfg(target_os = "linux")]
 fn may_be_used() -> bool {
-    use std::arch::x86_64::__cpuid_count;
     const BF16_AND_TILES: u32 = 1 << 22 | 1 << 24;
     const REQUEST: libc::c_int = 0x1023;
     const TILE_DATA: libc::c_ulong = 18;
@@ -58,12 +64,17 @@ pub(crate) struct Registers(PhantomData<*const ()>);
 impl Registers {
     /// Panics where there are none: see [`is_here`].
     pub fn open() -> Self {
+        Self::with([[LANES as u8, 64]; 8])
+    }
+
+    /// The registers with so many rows of so many bytes.
+    fn with(sizes: [[u8; 2]; 8]) -> Self {
         assert!(is_here(), "tiles are for machines that have them");
         let mut shape = Shape([0; 64]);
         shape.0[0] = 1;
-        for register in 0..8 {
-            shape.0[16 + 2 * register] = 64;
-            shape.0[48 + register] = LANES as u8;
+        for (register, [rows, bytes]) in sizes.into_iter().enumerate() {
+            shape.0[16 + 2 * register] = bytes;
+            shape.0[48 + register] = rows;
         }
         // SAFETY: 64 bytes of a shape that the processor allows; it has the registers, as was just asserted.
         unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const shape, options(nostack, preserves_flags)) };
@@ -155,6 +166,50 @@ fn four(a: [&[Tile]; 2], b: [&[Tile]; 2], c: [&mut [Tile]; 2], first: bool) {
             out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
             options(nostack)
         );
+    }
+}
+
+/// Numbers along k that [`Bytes`] multiplies at once: half a register's row of them, which is as many as share a scale.
+const DEPTH: usize = 32;
+
+/// The registers, ready for 8 or 16 rows of 32 bytes times 32 rows of 16. As with [`Registers`], one at a time on a thread.
+pub(crate) struct Bytes(Registers);
+
+impl Bytes {
+    /// Panics where there are none: see [`has_bytes`].
+    pub fn open() -> Self {
+        assert!(has_bytes(), "products of bytes are for machines that have them");
+        let of = |rows: u8| [[rows, 64], [rows, DEPTH as u8]];
+        let ([sums, x], [sums_of_16, x_of_16]) = (of(8), of(16));
+        Self(Registers::with([sums, x, sums_of_16, x_of_16, [DEPTH as u8 / 4, 64], [0; 2], [0; 2], [0; 2]]))
+    }
+
+    /// `sums = x · w` with `M` rows of 32 bytes with a sign, x, and w of bytes without one, four along k of each of 16 columns in a row; M is 8
+    /// or 16. The sums are whole numbers, 16 of a row of x after each other.
+    #[allow(clippy::unused_self)] // that there is one says that they are ready
+    #[inline]
+    pub fn multiply<T: Copy, const M: usize>(&self, x: &[T; M], w: &[u8; 16 * DEPTH], sums: &mut [[u8; 64]; M]) {
+        const { assert!(size_of::<T>() == DEPTH && (M == 8 || M == 16)) };
+        // SAFETY: the registers are ready. They take M rows of 32 bytes from x and 8 of 64 from w, and give M of 64 to `sums`.
+        unsafe {
+            asm!(
+                "tilezero tmm{to}",
+                "tileloadd tmm4, [{w} + {wide} * 1]",
+                "tileloadd tmm{of}, [{x} + {narrow} * 1]",
+                "tdpbsud tmm{to}, tmm{of}, tmm4",
+                "tilestored [{sums} + {wide} * 1], tmm{to}",
+                to = const M / 8 * 2 - 2,
+                of = const M / 8 * 2 - 1,
+                x = in(reg) x,
+                w = in(reg) w,
+                sums = in(reg) sums,
+                wide = in(reg) 64usize,
+                narrow = in(reg) DEPTH,
+                out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                options(nostack, preserves_flags)
+            );
+        }
     }
 }
 

@@ -2,8 +2,8 @@
 //! bits as well, a scale in f32 for 32 of them, so that products are sums of small whole numbers, which no order of adding changes.
 //!
 //! A tile holds 16 rows by 32 columns: 16 scales, then the codes, four of a row side by side, the same four of all rows after each
-//! other: what AVX-512's dot product of bytes (VNNI) takes at one go. Of 4-bit codes, columns 8s to 8s + 3 are the low halves of a
-//! byte and 8s + 4 to 8s + 7 the high ones.
+//! other: what AVX-512's dot product of bytes (VNNI) takes at one go, and a tile register (AMX) as it is. Of 4-bit codes, columns 8s to
+//! 8s + 3 are the low halves of a byte and 8s + 4 to 8s + 7 the high ones.
 
 #![allow(clippy::inline_always)] // a requirement of `simd::Work`
 
@@ -198,8 +198,8 @@ pub(crate) fn multiply(
         y.chunks_exact_mut(n.max(1)).enumerate().for_each(|(row, y)| finish(row, 0, y));
         return Ok(());
     }
-    let x = product::Rows::new(x, k, bits);
-    product::multiply_by(product::Path::here(), &x, w.bytes().map_err(of(op))?, bits, &Output::new(y, n), n, finish);
+    let x = product::Rows::new(product::Path::here(), x, k, bits);
+    product::multiply(&x, w.bytes().map_err(of(op))?, bits, &Output::new(y, n), n, finish);
     Ok(())
 }
 

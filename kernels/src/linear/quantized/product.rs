@@ -7,6 +7,8 @@ use half::f16;
 use rayon::prelude::*;
 
 use super::{BLOCK, Bits, Output, ROWS, SCALES};
+#[cfg(target_arch = "x86_64")]
+use crate::amx::Bytes;
 use crate::simd::{self, Work};
 
 /// Groups of four columns in a block.
@@ -15,11 +17,15 @@ const GROUPS: usize = BLOCK / 4;
 const TASK: usize = 4;
 /// Rows of x that pass a tile together.
 const TOGETHER: usize = 8;
+/// With tile registers, as many as one of them has, if there are more than a few.
+const IN_TILES: usize = 16;
+const FEW: usize = 4;
 /// Up to so many products, waking other threads costs more than it saves.
 const ALONE: usize = 1 << 16;
 
-/// Rows of x in 8 bits, those that pass a tile together side by side: of all of them block 0, then block 1, and so on.
+/// Rows of x in 8 bits for a path, those that pass a tile together side by side: of all of them block 0, then block 1, and so on.
 pub(super) struct Rows {
+    path: Path,
     /// From -127 to 127.
     codes: Vec<Block>,
     scales: Vec<f32>,
@@ -29,16 +35,20 @@ pub(super) struct Rows {
     count: usize,
 }
 
-/// The codes of a row in a block, by four.
-type Block = [[i8; 4]; GROUPS];
+/// The codes of a row in a block, by four. A tile register takes long to read what begins on one cache line and ends on the next.
+#[derive(Clone, Copy)]
+#[repr(align(32))]
+struct Block([[i8; 4]; GROUPS]);
 
 impl Rows {
-    /// x `[t, k]`. A block with a number that is infinite or none has that for a scale.
-    pub fn new(x: &[f32], k: usize, bits: Bits) -> Self {
+    /// x `[t, k]`. A block with a number that is infinite or none has that for a scale. The path must be one that is here.
+    pub fn new(path: Path, x: &[f32], k: usize, bits: Bits) -> Self {
+        let path = path.with(bits);
         let (blocks, count) = (k.div_ceil(BLOCK), x.len().checked_div(k).unwrap_or(0));
-        let size = count * blocks;
+        let size = blocks * together(path, count).map(|(_, places)| places).sum::<usize>();
         let mut all = Self {
-            codes: vec![[[0; 4]; GROUPS]; size],
+            path,
+            codes: vec![Block([[0; 4]; GROUPS]); size],
             scales: vec![0.0; size],
             offsets: vec![0; size],
             blocks,
@@ -47,20 +57,20 @@ impl Rows {
         if size == 0 {
             return all;
         }
-        let most = TOGETHER * blocks;
+        let most = IN_TILES * blocks;
         let others = all.scales.par_chunks_mut(most).zip(all.offsets.par_chunks_mut(most));
-        let groups = x.par_chunks(TOGETHER * k).zip(all.codes.par_chunks_mut(most)).zip(others);
-        groups.with_min_len(4).for_each(|((x, codes), (scales, offsets))| {
+        let groups = x.par_chunks(IN_TILES * k).zip(all.codes.par_chunks_mut(most)).zip(others);
+        groups.with_min_len(2).for_each(|((x, codes), (scales, offsets))| {
             let mut first = 0;
-            for rows in together(x.len() / k) {
-                let part = first * blocks..(first + rows) * blocks;
+            for (rows, places) in together(path, x.len() / k) {
+                let part = first * blocks..(first + places) * blocks;
                 for row in 0..rows {
                     simd::run(Quantize {
                         x: &x[(first + row) * k..][..k],
                         codes: &mut codes[part.clone()],
                         scales: &mut scales[part.clone()],
                         offsets: &mut offsets[part.clone()],
-                        place: (row, rows),
+                        place: (row, places),
                         zero: bits.zero(),
                     });
                 }
@@ -71,12 +81,17 @@ impl Rows {
     }
 }
 
-/// How many of `rows` rows pass a tile together, in order: 8 as long as there are as many, then 4, 2 and 1.
-fn together(mut rows: usize) -> impl Iterator<Item = usize> {
+/// How many of `rows` rows pass a tile together, in order, and in how many places: 8 as long as there are as many, then 4, 2 and 1. More than
+/// a few take 16 places in tiles, or 8, of which the last ones may stay empty.
+fn together(path: Path, mut rows: usize) -> impl Iterator<Item = (usize, usize)> {
     std::iter::from_fn(move || {
-        let next = if rows >= TOGETHER { TOGETHER } else { rows.checked_ilog2().map_or(0, |power| 1 << power) };
+        let next = if path.is_in_tiles() && rows > FEW {
+            rows.min(IN_TILES)
+        } else {
+            rows.checked_ilog2().map_or(0, |power| TOGETHER.min(1 << power))
+        };
         rows -= next;
-        (next > 0).then_some(next)
+        (next > 0).then(|| (next, next.next_power_of_two()))
     })
 }
 
@@ -118,7 +133,7 @@ impl Work for Quantize<'_> {
             // Of the smallest numbers there is no inverse: they are zeros.
             let inverse = Some(127.0 / most).filter(|inverse| inverse.is_finite() && scale.is_finite()).unwrap_or(0.0);
             let mut sum = 0i32;
-            for (code, x) in codes.as_flattened_mut().iter_mut().zip(block) {
+            for (code, x) in codes.0.as_flattened_mut().iter_mut().zip(block) {
                 *code = (x * inverse + simd::ROUND).to_bits() as i8;
                 sum += i32::from(*code);
             }
@@ -130,6 +145,9 @@ impl Work for Quantize<'_> {
 /// Which instructions multiply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Path {
+    /// AMX, for codes of 8 bits and rows enough; otherwise as the next one.
+    #[cfg(target_arch = "x86_64")]
+    Tiles,
     /// AVX-512 with its dot product of bytes.
     #[cfg(target_arch = "x86_64")]
     Vnni,
@@ -143,6 +161,8 @@ impl Path {
     pub fn all() -> impl Iterator<Item = Self> {
         [
             #[cfg(target_arch = "x86_64")]
+            (Self::Tiles, has_vnni() && crate::amx::has_bytes()),
+            #[cfg(target_arch = "x86_64")]
             (Self::Vnni, has_vnni()),
             #[cfg(target_arch = "x86_64")]
             (Self::Avx2, simd::has_avx2()),
@@ -155,7 +175,35 @@ impl Path {
     pub fn here() -> Self {
         Self::all().next().unwrap_or(Self::Portable)
     }
+
+    fn is_in_tiles(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        return self == Self::Tiles;
+        #[cfg(not(target_arch = "x86_64"))]
+        false
+    }
+
+    /// What it is for such codes: those of 4 bits would have to be stored as bytes first.
+    fn with(self, bits: Bits) -> Self {
+        let next = || Self::all().find(|path| !path.is_in_tiles()).unwrap_or(Self::Portable);
+        if self.is_in_tiles() && bits == Bits::Four { next() } else { self }
+    }
+
+    /// The registers that it takes, if any, for so many rows.
+    #[cfg(target_arch = "x86_64")]
+    fn open(self, rows: usize) -> Option<Bytes> {
+        (self == Self::Tiles && rows > FEW).then(Bytes::open)
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    fn open(self, _: usize) -> Option<Bytes> {
+        None
+    }
 }
+
+/// No other machine has tile registers.
+#[cfg(not(target_arch = "x86_64"))]
+enum Bytes {}
 
 #[cfg(target_arch = "x86_64")]
 fn has_vnni() -> bool {
@@ -165,10 +213,8 @@ fn has_vnni() -> bool {
         && simd::has_avx2()
 }
 
-/// `output[t, n] = x · wᵀ` with w in tiles, then `finish(row, column, part)` on each part of a row of it. The path must be one that is
-/// here.
-pub(super) fn multiply_by(
-    path: Path,
+/// `output[t, n] = x · wᵀ` with w in tiles, then `finish(row, column, part)` on each part of a row of it.
+pub(super) fn multiply(
     x: &Rows,
     tiles: &[u8],
     bits: Bits,
@@ -179,18 +225,19 @@ pub(super) fn multiply_by(
     let stride = x.blocks * bits.tile();
     let task = |i: usize| {
         let tiles_here = i * TASK..n.div_ceil(ROWS).min((i + 1) * TASK);
+        let registers = x.path.open(x.count);
         for tile in tiles_here.clone() {
             let cols = tile * ROWS..n.min((tile + 1) * ROWS);
             let tiles = &tiles[tile * stride..][..stride];
             let mut row = 0;
-            for rows in together(x.count) {
-                let mut sums = [[0.0f32; ROWS]; TOGETHER];
-                let sums = &mut sums[..rows];
+            for (rows, places) in together(x.path, x.count) {
+                let mut sums = [[0.0f32; ROWS]; IN_TILES];
+                let sums = &mut sums[..places];
                 match bits {
-                    Bits::Eight => some::<false>(path, x, row, tiles, sums),
-                    Bits::Four => some::<true>(path, x, row, tiles, sums),
+                    Bits::Eight => some::<false>(x, registers.as_ref(), row, tiles, sums),
+                    Bits::Four => some::<true>(x, registers.as_ref(), row, tiles, sums),
                 }
-                for (i, sums) in sums.iter().enumerate() {
+                for (i, sums) in sums[..rows].iter().enumerate() {
                     // SAFETY: a task alone writes to its columns.
                     let part = unsafe { output.part(row + i, cols.clone()) };
                     part.copy_from_slice(&sums[..cols.len()]);
@@ -213,12 +260,21 @@ pub(super) fn multiply_by(
 }
 
 /// Rows of x that pass together, from `row` on, times a row of tiles.
-fn some<const FOUR: bool>(path: Path, x: &Rows, row: usize, tiles: &[u8], sums: &mut [[f32; ROWS]]) {
+#[cfg_attr(not(target_arch = "x86_64"), expect(unused_variables))] // there are no registers
+fn some<const FOUR: bool>(x: &Rows, registers: Option<&Bytes>, row: usize, tiles: &[u8], sums: &mut [[f32; ROWS]]) {
+    #[cfg(target_arch = "x86_64")]
+    match (registers, sums.len()) {
+        // SAFETY: where the registers are, so are the instructions.
+        (Some(registers), 16) => return unsafe { wide::tiles::<16>(&mut Dots::new(x, row, tiles, sums), registers) },
+        // SAFETY: as above.
+        (Some(registers), 8) => return unsafe { wide::tiles::<8>(&mut Dots::new(x, row, tiles, sums), registers) },
+        _ => {}
+    }
     match sums.len() {
-        8 => Dots::<FOUR, 8>::run(path, x, row, tiles, sums),
-        4 => Dots::<FOUR, 4>::run(path, x, row, tiles, sums),
-        2 => Dots::<FOUR, 2>::run(path, x, row, tiles, sums),
-        _ => Dots::<FOUR, 1>::run(path, x, row, tiles, sums),
+        8 => Dots::<FOUR, 8>::new(x, row, tiles, sums).run(x.path),
+        4 => Dots::<FOUR, 4>::new(x, row, tiles, sums).run(x.path),
+        2 => Dots::<FOUR, 2>::new(x, row, tiles, sums).run(x.path),
+        _ => Dots::<FOUR, 1>::new(x, row, tiles, sums).run(x.path),
     }
 }
 
@@ -234,25 +290,28 @@ struct Dots<'a, const FOUR: bool, const M: usize> {
     sums: &'a mut [[f32; ROWS]],
 }
 
-impl<const FOUR: bool, const M: usize> Dots<'_, FOUR, M> {
-    fn run(path: Path, x: &Rows, row: usize, tiles: &[u8], sums: &mut [[f32; ROWS]]) {
+impl<'a, const FOUR: bool, const M: usize> Dots<'a, FOUR, M> {
+    fn new(x: &'a Rows, row: usize, tiles: &'a [u8], sums: &'a mut [[f32; ROWS]]) -> Self {
         let of = row * x.blocks..(row + M) * x.blocks;
-        let mut dots = Dots::<FOUR, M> {
+        Self {
             codes: x.codes[of.clone()].as_chunks().0,
             scales: x.scales[of.clone()].as_chunks().0,
             offsets: x.offsets[of].as_chunks().0,
             tiles,
             first: row == 0,
             sums,
-        };
+        }
+    }
+
+    fn run(mut self, path: Path) {
         match path {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: the path is one that is here, and so are its instructions.
-            Path::Vnni => unsafe { wide::vnni(&mut dots) },
+            Path::Tiles | Path::Vnni => unsafe { wide::vnni(&mut self) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
-            Path::Avx2 => unsafe { wide::avx2(&mut dots) },
-            Path::Portable => simd::run(dots),
+            Path::Avx2 => unsafe { wide::avx2(&mut self) },
+            Path::Portable => simd::run(self),
         }
     }
 
@@ -275,7 +334,7 @@ impl<const FOUR: bool, const M: usize> Work for Dots<'_, FOUR, M> {
         let mut sums = [[0.0f32; ROWS]; M];
         for (tile, codes, scales, offsets) in self.blocks() {
             for m in 0..M {
-                let x = codes[m].as_flattened();
+                let x = codes[m].0.as_flattened();
                 for (row, sum) in sums[m].iter_mut().enumerate() {
                     let mut dot = offsets[m];
                     for (col, &x) in x.iter().enumerate() {
@@ -299,11 +358,11 @@ mod wide {
         _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_ps, _mm256_sign_epi8,
         _mm256_srli_epi16, _mm256_xor_si256, _mm512_add_epi32, _mm512_and_si512, _mm512_cvtepi32_ps, _mm512_cvtph_ps,
         _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_mul_ps, _mm512_set1_epi8, _mm512_set1_epi32, _mm512_set1_ps,
-        _mm512_setzero_ps, _mm512_setzero_si512, _mm512_srli_epi16, _mm512_storeu_ps,
+        _mm512_setzero_ps, _mm512_setzero_si512, _mm512_srli_epi16,
     };
 
-    use super::{Dots, GROUPS, ROWS, SCALES, TOGETHER};
-    use crate::simd::wide::{ask, load32, load64, store};
+    use super::{Bytes, Dots, GROUPS, ROWS, SCALES, TOGETHER};
+    use crate::simd::wide::{ask, load32, load64, store, store_512};
 
     #[target_feature(enable = "avx2")]
     #[inline]
@@ -344,9 +403,9 @@ mod wide {
                     (load64(&codes[2 * pair]), load64(&codes[2 * pair + 1]))
                 };
                 for m in 0..M {
-                    even[m] = _mm512_dpbusd_epi32(even[m], w, _mm512_set1_epi32(word(x[m][2 * pair])));
+                    even[m] = _mm512_dpbusd_epi32(even[m], w, _mm512_set1_epi32(word(x[m].0[2 * pair])));
                     let sum = if M < TOGETHER { &mut odd[m] } else { &mut even[m] };
-                    *sum = _mm512_dpbusd_epi32(*sum, v, _mm512_set1_epi32(word(x[m][2 * pair + 1])));
+                    *sum = _mm512_dpbusd_epi32(*sum, v, _mm512_set1_epi32(word(x[m].0[2 * pair + 1])));
                 }
             }
             for m in 0..M {
@@ -356,8 +415,35 @@ mod wide {
             }
         }
         for (to, sum) in dots.sums.iter_mut().zip(sums) {
-            // SAFETY: 16 numbers are there to write.
-            unsafe { _mm512_storeu_ps(to.as_mut_ptr(), sum) };
+            store_512(to, sum);
+        }
+    }
+
+    /// On cache lines of its own.
+    #[repr(align(64))]
+    struct Lines<const M: usize>([[u8; 64]; M]);
+
+    /// The products with tile registers, of 8 or 16 rows.
+    #[target_feature(enable = "avx512f,avx2,f16c")]
+    pub fn tiles<const M: usize>(dots: &mut Dots<'_, false, M>, registers: &Bytes) {
+        let mut whole = Lines([[0; 64]; M]);
+        let mut sums = [_mm512_setzero_ps(); M];
+        for (tile, x, x_scales, offsets) in dots.blocks() {
+            if dots.first {
+                ask::<_MM_HINT_T1>(tile.as_ptr().wrapping_add(FAR_AHEAD), tile.len());
+            }
+            let (scales, codes) = tile.split_at(SCALES);
+            let (Some(scales), Some(codes)) = (scales.as_array::<SCALES>(), codes.as_array()) else { return };
+            let scales = _mm512_cvtph_ps(load32(scales));
+            registers.multiply(x, codes, &mut whole.0);
+            for m in 0..M {
+                let dot = _mm512_add_epi32(load64(&whole.0[m]), _mm512_set1_epi32(offsets[m]));
+                let scale = _mm512_mul_ps(scales, _mm512_set1_ps(x_scales[m]));
+                sums[m] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), scale, sums[m]);
+            }
+        }
+        for (to, sum) in dots.sums.iter_mut().zip(sums) {
+            store_512(to, sum);
         }
     }
 
@@ -387,7 +473,7 @@ mod wide {
                     };
                     let size = if FOUR { w } else { _mm256_abs_epi8(w) };
                     for (x, all) in x.iter().zip(&mut all) {
-                        let x = _mm256_set1_epi32(word(x[group]));
+                        let x = _mm256_set1_epi32(word(x.0[group]));
                         let x = if FOUR { x } else { _mm256_sign_epi8(x, w) };
                         *all = _mm256_add_epi32(*all, _mm256_madd_epi16(_mm256_maddubs_epi16(size, x), ones));
                     }

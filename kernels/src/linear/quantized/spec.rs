@@ -5,12 +5,12 @@ use tensor::{DType, Tensor};
 
 use super::super::Products::Stored;
 use super::super::{Epilogue, few_rows, forward, forward_gelu, forward_residual};
-use super::product::{Path, Rows, multiply_by};
+use super::product::{Path, Rows, multiply};
 use super::{BLOCK, Bits, Output, dequantize, quantize};
 use crate::embedding;
 use crate::spec::{Arith, EXACT, NAIVE, assert_close, exact_in, f32s, random};
 
-const ROWS: [usize; 9] = [1, 2, 3, 5, 7, 8, 9, 17, 40];
+const ROWS: [usize; 11] = [1, 2, 3, 5, 7, 8, 9, 15, 16, 17, 40];
 const DEPTHS: [usize; 7] = [1, 31, 32, 33, 64, 200, 1031];
 const COLS: [usize; 7] = [1, 15, 16, 17, 64, 65, 259];
 
@@ -76,6 +76,16 @@ fn reference([t, k, n]: [usize; 3], at_once: usize, [x, w, b]: [&[f64]; 3], arit
     (0..t * n).map(|at| (arith.step)(dot(at / n, at % n) + b[at % n])).collect()
 }
 
+/// The bits of x · wᵀ.
+fn by(path: Path, x: &[f32], q: &Tensor) -> Vec<u32> {
+    let [n, k] = *q.shape() else { unreachable!("weights have two axes") };
+    let bits = Bits::of("test", q.dtype()).unwrap();
+    let mut y = vec![f32::NAN; x.len() / k * n];
+    let rows = Rows::new(path, x, k, bits);
+    multiply(&rows, q.bytes().unwrap(), bits, &Output::new(&mut y, n), n, |_, _, _| {});
+    y.iter().map(|y| y.to_bits()).collect()
+}
+
 fn has_tiles() -> bool {
     #[cfg(target_arch = "x86_64")]
     return crate::amx::is_here();
@@ -130,19 +140,12 @@ proptest! {
     fn every_machine_gives_the_same_bits_and_no_row_depends_on_others(draw in draw()) {
         let [t, k, n] = draw.sizes;
         let Case { x, q, .. } = draw.case();
-        let bits = Bits::of("test", draw.dtype).unwrap();
         let x = x.values::<f32>().unwrap();
-        let by = |path: Path, x: &[f32]| {
-            let mut y = vec![f32::NAN; x.len() / k * n];
-            let rows = Rows::new(x, k, bits);
-            multiply_by(path, &rows, q.bytes().unwrap(), bits, &Output::new(&mut y, n), n, |_, _, _| {});
-            y.iter().map(|y| y.to_bits()).collect::<Vec<u32>>()
-        };
-        let all = by(Path::here(), x);
+        let all = by(Path::here(), x, &q);
         for path in Path::all() {
-            prop_assert_eq!(&by(path, x), &all, "{:?}", path);
+            prop_assert_eq!(&by(path, x, &q), &all, "{:?}", path);
         }
-        let last = by(Path::here(), &x[(t - 1) * k..]);
+        let last = by(Path::here(), &x[(t - 1) * k..], &q);
         prop_assert_eq!(&last[..], &all[(t - 1) * n..]);
     }
 
@@ -181,6 +184,29 @@ proptest! {
         let wanted: Vec<f32> = ids.iter().flat_map(|&id| back.values::<f32>().unwrap()[id as usize * k..][..k].to_vec()).collect();
         let found = embedding::forward(&q, &ids).unwrap();
         prop_assert_eq!(found.values::<f32>().unwrap(), &wanted[..]);
+    }
+}
+
+/// Of no sizes that are drawn: each number of rows that registers hold and one more, and the largest codes, all of one sign in some blocks.
+#[test]
+fn every_path_for_every_number_of_rows() {
+    let (n, k) = (37, 100);
+    let ends = |count: usize, seed: u64| -> Vec<f64> {
+        let all = random(count, seed, 1.0, 0.0).into_iter().enumerate();
+        all.map(|(i, x)| if i / 32 % 3 == 0 { x } else { (x + (i / 32 % 3) as f64 - 1.5).signum() }).collect()
+    };
+    #[cfg(target_arch = "x86_64")]
+    assert_eq!(Path::here() == Path::Tiles, crate::amx::has_bytes());
+    for dtype in [DType::Q8, DType::Q4] {
+        let q = quantize(&tensor(&[n, k], &ends(n * k, 1)), dtype).unwrap();
+        for rows in 1..=17 {
+            let x = f32s(&ends(rows * k, 2));
+            let wanted = by(Path::Portable, &x, &q);
+            assert!(wanted.iter().all(|&y| f32::from_bits(y).is_finite() && y != 0), "{rows} rows");
+            for path in Path::all() {
+                assert_eq!(by(path, &x, &q), wanted, "{path:?}, {rows} rows");
+            }
+        }
     }
 }
 
