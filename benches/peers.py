@@ -2,7 +2,7 @@
 
 python benches/peers.py PEERS SCRATCH [--cases decode,batch8,prefill,train] [--rounds 3]
 
-PEERS has the other programs' harnesses (llama_infer.py, ct2_infer.py, hf_infer.py, hf_train.py), each of which prints a line of JSON
+PEERS has the other programs' harnesses (llama_infer.py, ct2_infer.py, hf_infer.py, hf_train.py with --autocast), each of which prints a line of JSON
 with prefill_tps and decode_tps, or step_s. SCRATCH has their environments (ll, ct2, hf) and one model in every form: the folders m560
 (f32), m560-bf16, m560-q8 and m560-q4, m560-f32.gguf, -bf16, -Q8_0 and -Q4_0, ct2-f32, ct2-int8; and a smaller one, small. ecom is
 `cargo bench -p ecom --bench whole --no-run`; its executable is given by ECOM_WHOLE.

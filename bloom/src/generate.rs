@@ -74,7 +74,7 @@ pub struct Completion {
     pub finish: Finish,
 }
 
-/// Prompt tokens read at one go, at most, unless a single prompt is longer.
+/// Tokens of prompts that are handed to the model together, at most, unless a single prompt is longer.
 pub(crate) const PREFILL: usize = 4096;
 
 /// A sequence that draws or takes the likeliest token.

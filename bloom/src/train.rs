@@ -31,8 +31,8 @@ pub enum Recompute {
 
 /// A model in training: weights, their gradients, the optimiser.
 ///
-/// In main memory weights are f32 and their own masters, and products are f32 or, by [`Trainer::set_products`], bf16. On a GPU matrices are bf16, and so are activations and their
-/// gradients; the optimiser works on f32 masters. Norms and biases are f32 everywhere.
+/// In main memory weights are f32 and their own masters, and products are f32 or, by [`Trainer::set_products`], bf16. On a GPU matrices are
+/// bf16, and so are activations and their gradients; the optimiser works on f32 masters. Norms and biases are f32 everywhere.
 pub struct Trainer {
     model: Bloom,
     grads: Grads,

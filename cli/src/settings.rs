@@ -186,7 +186,7 @@ pub struct Recipe {
     pub beta2: f32,
     pub clip: f32,
     pub seed: u64,
-    /// Whether a CPU multiplies in bf16; checkpoints older than this setting did not.
+    /// Whether a CPU that can multiplies in bf16; kept on any machine, so that a run may move. Checkpoints older than this setting did not.
     #[serde(default)]
     pub bf16: bool,
 }

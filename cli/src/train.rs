@@ -478,8 +478,10 @@ impl Job<'_> {
         shown.join(", ") + &if more > 0 { format!(" and {more} more") } else { String::new() }
     }
 
-    /// The mean loss over the held-out targets.
+    /// The mean loss over the held-out targets; in main memory the saved model's, however training multiplies.
     fn heldout_loss(&self) -> anyhow::Result<f64> {
-        data::mean_loss(self.trainer.model(), &self.material.heldout, self.run.recipe.tokens)
+        let exact = (self.trainer.model().device() == &Device::Cpu).then(|| self.trainer.exact_model());
+        let model = exact.as_ref().unwrap_or(self.trainer.model());
+        data::mean_loss(model, &self.material.heldout, self.run.recipe.tokens)
     }
 }

@@ -31,7 +31,7 @@ pub(crate) fn is_here() -> bool {
     *HERE.get_or_init(|| simd::has_bf16() && may_be_used())
 }
 
-/// Whether it multiplies bytes in them too. What asks the processor takes microseconds in a virtual machine.
+/// Whether it multiplies bytes in them too; kept, as asking the processor takes microseconds in a virtual machine.
 pub(crate) fn has_bytes() -> bool {
     const BYTES: u32 = 1 << 25;
     static HERE: OnceLock<bool> = OnceLock::new();

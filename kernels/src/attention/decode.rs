@@ -5,6 +5,11 @@ use super::tile::{Kept, LANES, Rows};
 use crate::linear::Widen;
 use crate::simd::{self, Work, fma};
 
+/// Keys, or values, between one that is read and one that is asked for: 4 KiB of bf16 with d = 64.
+const AHEAD: usize = 32;
+/// Elements of a head that are summed together, in registers.
+const TOGETHER: usize = 64;
+
 /// One head's attention of the last token over all keys and values, its own included.
 pub struct Token<'a> {
     /// `[d]`
@@ -37,23 +42,33 @@ impl Token<'_> {
         let mut max = f32::NEG_INFINITY;
         for (j, weight) in weights.iter_mut().enumerate() {
             let Some(key) = keys.row(j) else { continue };
+            keys.ask(j + AHEAD);
             let bias = -(self.slope * (count - 1 - j) as f32);
             *weight = fma::<FMA>(dot::<FMA, T>(self.query, key), scale, bias);
             max = if *weight > max { *weight } else { max };
         }
+        (0..AHEAD).for_each(|j| values.ask(j));
         for weight in &mut weights {
             *weight = simd::exp::<FMA>(*weight - max);
         }
         let sum: f32 = weights.iter().sum();
-        self.out.fill(0.0);
-        for (j, weight) in weights.iter().enumerate() {
-            let Some(value) = values.row(j) else { continue };
-            for (out, value) in self.out.iter_mut().zip(value) {
-                *out = fma::<FMA>(*weight, value.widen(), *out);
+        for (i, out) in self.out.chunks_mut(TOGETHER).enumerate() {
+            let mut sums = [0.0; TOGETHER];
+            for (j, weight) in weights.iter().enumerate() {
+                let Some(value) = values.row(j) else { continue };
+                values.ask(j + AHEAD);
+                let value = &value[i * TOGETHER..];
+                if let Some(value) = value.first_chunk::<TOGETHER>() {
+                    for (sum, value) in sums.iter_mut().zip(value) {
+                        *sum = fma::<FMA>(*weight, value.widen(), *sum);
+                    }
+                } else {
+                    for (sum, value) in sums.iter_mut().zip(value) {
+                        *sum = fma::<FMA>(*weight, value.widen(), *sum);
+                    }
+                }
             }
-        }
-        for out in self.out {
-            *out /= sum;
+            out.iter_mut().zip(sums).for_each(|(out, of_values)| *out = of_values / sum);
         }
     }
 }

@@ -35,6 +35,17 @@ impl<'a, T> Rows<'a, T> {
     }
 }
 
+impl<T> Rows<'_, T> {
+    /// Asks for row `i`, if there is one, to read it later.
+    #[inline(always)]
+    pub fn ask(&self, i: usize) {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(row) = self.row(i) {
+            crate::simd::wide::ask::<{ std::arch::x86_64::_MM_HINT_T0 }>(row.as_ptr().cast(), size_of_val(row));
+        }
+    }
+}
+
 impl Rows<'_> {
     /// Rows `first..first + 16` across lanes: `lanes[p][l]` is element p of row `first + l`, or 0 past the end.
     #[inline(always)]

@@ -1,7 +1,7 @@
 //! Matrix times matrix in f32, after Goto & van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008),
 //! and BLIS: both factors are copied in blocks to memory that the innermost loop reads in order; that loop keeps a
-//! tile of 6 × 16 sums in registers. [`Products::Bf16`] are multiplied in tiles by [`super::in_tiles`] if the machine has those, else in pairs
-//! if it multiplies such, neighbours in k: twice the products in a tile of 6 × 32, summed in f32.
+//! tile of 6 × 16 sums in registers. [`Products::Bf16`] are multiplied in tiles (`in_tiles.rs`) if the machine has those, else
+//! in pairs, neighbours in k, if it multiplies such: twice the products in a tile of 6 × 32, summed in f32.
 //!
 //! The bits of `c[i, j]` depend on row i of `a`, column j of `b` and k alone: products are summed in order of k
 //! within a block of 256 (of pairs, 512), from zero, and the blocks' sums are added to c in order; in tiles, see there. Neither the tiling of m and n nor
@@ -90,6 +90,7 @@ impl Products {
 pub(crate) enum Way {
     Numbers,
     Pairs,
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     Tiles,
 }
 
@@ -162,17 +163,16 @@ where
     if way == Way::Tiles {
         return in_tiles::multiply(a, in_tiles::Right::Matrix(b), &output, start, finish);
     }
-    let pairs = way == Way::Pairs;
-    let k = if pairs { k.div_ceil(2) } else { k };
+    let k = if way == Way::Pairs { k.div_ceil(2) } else { k };
     for depth in pieces(0..k, SHARED_DEPTH, SHARED_DEPTH) {
         let mut packed_b: Option<(Range<usize>, Packed<TILE_COLS>)> = None;
         for rows in pieces(0..m, SHARED_ROWS, TILE_ROWS) {
-            let packed_a = pack::<TILE_ROWS>(a, rows.clone(), depth.clone(), pairs, alone);
+            let packed_a = pack::<TILE_ROWS>(a, rows.clone(), depth.clone(), way, alone);
             for cols in pieces(0..n, SHARED_COLS, TILE_COLS) {
                 let packed_b = match packed_b.take() {
                     Some((there, packed)) if there == cols => packed_b.insert((there, packed)),
                     _ => {
-                        let packed = pack::<TILE_COLS>(b.t(), cols.clone(), depth.clone(), pairs, alone);
+                        let packed = pack::<TILE_COLS>(b.t(), cols.clone(), depth.clone(), way, alone);
                         packed_b.insert((cols.clone(), packed))
                     }
                 };
@@ -181,7 +181,7 @@ where
                 let task = |i: usize| {
                     let (rows, cols) = (down[i / across.len()].clone(), across[i % across.len()].clone());
                     let task = Task {
-                        pairs,
+                        way,
                         a: packed_a.panels(rows.start),
                         b: packed_b.1.panels(cols.start),
                         depth: depth.len(),
@@ -217,7 +217,7 @@ fn pieces(range: Range<usize>, most: usize, unit: usize) -> impl Iterator<Item =
 
 /// One task's part of c and what it is made of.
 struct Task<'a> {
-    pairs: bool,
+    way: Way,
     /// The panels from the first row and the first column on.
     a: &'a [[f32; TILE_ROWS]],
     b: &'a [[f32; TILE_COLS]],
@@ -231,15 +231,15 @@ struct Task<'a> {
 impl Task<'_> {
     fn run(self) {
         #[cfg(target_arch = "x86_64")]
-        match (self.pairs, simd::has_avx512()) {
-            (true, _) => {
+        match (self.way, simd::has_avx512()) {
+            (Way::Pairs, _) => {
                 assert!(simd::has_bf16(), "pairs are for machines that multiply them");
                 // SAFETY: the instructions were just found.
                 return unsafe { wide::pairs(&self) };
             }
             // SAFETY: the instructions were just found.
-            (false, true) => return unsafe { wide::singles(&self) },
-            (false, false) => {}
+            (_, true) => return unsafe { wide::singles(&self) },
+            (_, false) => {}
         }
         simd::run(self);
     }

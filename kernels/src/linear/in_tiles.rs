@@ -24,8 +24,10 @@ use super::quantized::{Bits, SCALES};
 use crate::amx::{self, LANES, PAIR, Registers, STEP, Tile, by_turns, in_bf16, side_by_side, tiles_in};
 use crate::simd::wide::{ask, load_512, load32, load64, store_512};
 
-/// At most so many rows of the result at once, and so many columns of it in a task, if their factor fits in half a second-level cache.
+/// At most so many rows of the result at once, so many numbers along k, and so many columns of the result in a task, if their part of the
+/// right factor fits in half a second-level cache.
 const SHARED_ROWS: usize = 512;
+const SHARED_DEPTH: usize = 1 << 14;
 const TASK_COLS: usize = 128;
 const TASK_BYTES: usize = 1 << 20;
 
@@ -45,17 +47,21 @@ impl Right<'_> {
         }
     }
 
-    /// Columns, of which the first is the first of a tile, as panels of tiles along k. What is beyond the last one is anything, beyond k zero.
-    fn tiles(self, columns: Range<usize>, steps: usize, to: &mut [Tile]) {
+    /// Columns, of which the first is the first of a tile, as panels of tiles along a piece of k, which begins with one. What is beyond the last
+    /// column is anything, beyond k zero.
+    fn tiles(self, columns: Range<usize>, depth: Range<usize>, to: &mut [Tile]) {
         match self {
             // SAFETY: its instructions are here, as the tiles are.
-            Self::Matrix(b) => unsafe { pack(b.t(), columns, Side::Right, steps, to) },
-            Self::Weights(codes, bits, _) => {
-                let size = bits.tile();
-                let codes = &codes[columns.start / LANES * steps * size..];
-                for (to, tile) in to.iter_mut().zip(codes.chunks_exact(size)) {
-                    // SAFETY: as above.
-                    unsafe { dequantize(tile, bits, to) };
+            Self::Matrix(b) => unsafe { pack(b.t(), columns, depth, Side::Right, to) },
+            Self::Weights(codes, bits, [k, _]) => {
+                let [all, first, steps] = [k, depth.start, depth.len()].map(|numbers| numbers.div_ceil(STEP));
+                for (panel, to) in to.chunks_exact_mut(steps).enumerate() {
+                    let from = (columns.start / LANES + panel) * all + first;
+                    let codes = codes.get(from * bits.tile()..).unwrap_or(&[]);
+                    for (to, tile) in to.iter_mut().zip(codes.chunks_exact(bits.tile())) {
+                        // SAFETY: as above.
+                        unsafe { dequantize(tile, bits, to) };
+                    }
                 }
             }
         }
@@ -80,18 +86,21 @@ pub(super) fn multiply(
 ) {
     assert!(amx::is_here(), "tiles are for machines that have them");
     let [k, n] = b.sizes();
-    let steps = k.div_ceil(STEP);
-    let widest = (TASK_BYTES / (2 * steps * STEP)).clamp(PAIR, TASK_COLS) / PAIR * PAIR;
+    let widest = (TASK_BYTES / (2 * k.min(SHARED_DEPTH))).clamp(PAIR, TASK_COLS) / PAIR * PAIR;
     // Several tasks to a thread, as not all threads are alike.
     let cols = n.div_ceil(4 * rayon::current_num_threads()).next_multiple_of(PAIR).min(widest);
     let mut memory = SPARE.take();
-    for first in (0..a.rows).step_by(SHARED_ROWS) {
-        let rows = first..a.rows.min(first + SHARED_ROWS);
+    for (first, from) in
+        (0..a.rows).step_by(SHARED_ROWS).flat_map(|row| (0..k).step_by(SHARED_DEPTH).map(move |k| (row, k)))
+    {
+        let (rows, depth) = (first..a.rows.min(first + SHARED_ROWS), from..k.min(from + SHARED_DEPTH));
+        let start = if from == 0 { start } else { Start::Add };
+        let steps = depth.len().div_ceil(STEP);
         let tiles = tiles_in(&mut memory, rows.len().div_ceil(PAIR) * 2 * steps);
         tiles.par_chunks_mut(GROUP * steps).enumerate().for_each(|(group, to)| {
             let first = rows.start + group * GROUP * LANES;
             // SAFETY: its instructions are here, as the tiles are.
-            unsafe { pack(a, first..rows.end.min(first + GROUP * LANES), Side::Left, steps, to) };
+            unsafe { pack(a, first..rows.end.min(first + GROUP * LANES), depth.clone(), Side::Left, to) };
         });
         let tiles = &*tiles;
         (0..n.div_ceil(cols)).into_par_iter().with_max_len(1).for_each(|task| {
@@ -99,7 +108,7 @@ pub(super) fn multiply(
             TASK.with_borrow_mut(|[right, sums]| {
                 let wide = cols.len().div_ceil(PAIR) * 2;
                 let right = tiles_in(right, wide * steps);
-                b.tiles(cols.clone(), steps, right);
+                b.tiles(cols.clone(), depth.clone(), right);
                 let sums = tiles_in(sums, wide * (tiles.len() / steps));
                 Registers::open().multiply(tiles, right, steps, sums);
                 for (i, row) in rows.clone().enumerate() {
@@ -112,7 +121,9 @@ pub(super) fn multiply(
                             Start::Add => to.iter_mut().zip(from).for_each(|(to, from)| *to += from),
                         }
                     }
-                    finish(row, cols.start, part);
+                    if depth.end == k {
+                        finish(row, cols.start, part);
+                    }
                 }
             });
         });
@@ -132,25 +143,34 @@ enum Side {
     Right,
 }
 
-/// Rows of a matrix whose columns run along k, 16 to a panel of tiles; of a row that is beyond `lanes` any numbers, beyond k zeros.
+/// A piece along k of rows of a matrix whose columns run along k, 16 to a panel of tiles; of a row that is beyond `lanes` any numbers, beyond
+/// the piece zeros.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16,avx2,fma")]
-fn pack(m: Matrix<'_>, lanes: Range<usize>, side: Side, steps: usize, to: &mut [Tile]) {
+fn pack(m: Matrix<'_>, lanes: Range<usize>, depth: Range<usize>, side: Side, to: &mut [Tile]) {
     match m.values {
-        Values::F32(from) => pack_from(from, m, lanes, side, steps, to),
-        Values::Bf16(from) => pack_from(from, m, lanes, side, steps, to),
+        Values::F32(from) => pack_from(from, m, lanes, depth, side, to),
+        Values::Bf16(from) => pack_from(from, m, lanes, depth, side, to),
     }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16,avx2,fma")]
-fn pack_from<T: Pairs>(from: &[T], m: Matrix<'_>, lanes: Range<usize>, side: Side, steps: usize, to: &mut [Tile]) {
+fn pack_from<T: Pairs>(
+    from: &[T],
+    m: Matrix<'_>,
+    lanes: Range<usize>,
+    depth: Range<usize>,
+    side: Side,
+    to: &mut [Tile],
+) {
     let along = m.col_stride == 1;
     assert!(along || m.row_stride == 1, "numbers that lie side by side");
     let mut tile = [[0.0; LANES]; LANES];
-    let panels = lanes.len().div_ceil(LANES);
+    let (panels, steps) = (lanes.len().div_ceil(LANES), depth.len().div_ceil(STEP));
     for i in 0..steps * panels {
         // In the order in which the numbers lie.
         let (panel, step) = if along { (i / steps, i % steps) } else { (i % panels, i / panels) };
-        let (first, depth) = (lanes.start + panel * LANES, step * STEP..m.cols.min((step + 1) * STEP));
+        let (first, start) = (lanes.start + panel * LANES, depth.start + step * STEP);
+        let depth = start..depth.end.min(start + STEP);
         let to = &mut to[panel * steps + step];
         let count = LANES.min(lanes.end - first);
         // As a tile of the side that the numbers lie in order for, and as the other one turned over.

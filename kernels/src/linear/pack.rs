@@ -13,7 +13,7 @@ use std::ops::Range;
 use half::bf16;
 use rayon::prelude::*;
 
-use super::gemm::{Matrix, Values};
+use super::gemm::{Matrix, Values, Way};
 use crate::simd::{self, Work};
 
 /// Panels copied together: where a source row runs across the panels, whole cache lines of it are used at once.
@@ -64,13 +64,13 @@ pub(crate) fn aligned(memory: &mut Vec<f32>, size: usize) -> Range<usize> {
     start..start + size
 }
 
-/// Packs the rows `lanes` and the columns `depth` of `source`, where each is two neighbours if they come in `pairs`; on this thread if
+/// Packs the rows `lanes` and the columns `depth` of `source`, where each is two neighbours if pairs are multiplied; on this thread if
 /// `alone`.
 pub(super) fn pack<const W: usize>(
     source: Matrix<'_>,
     lanes: Range<usize>,
     depth: Range<usize>,
-    pairs: bool,
+    way: Way,
     alone: bool,
 ) -> Packed<W> {
     let size = lanes.len().div_ceil(W) * W * depth.len();
@@ -84,7 +84,7 @@ pub(super) fn pack<const W: usize>(
         let lanes = first..lanes.end.min(first + group);
         let to = to.as_chunks_mut::<W>().0;
         let depth = depth.clone();
-        match (source.values, pairs) {
+        match (source.values, way == Way::Pairs) {
             (Values::F32(from), false) => simd::run(Copy { from, source, lanes, depth, to }),
             (Values::Bf16(from), false) => simd::run(Copy { from, source, lanes, depth, to }),
             (Values::F32(from), true) => simd::run(InPairs(Copy { from, source, lanes, depth, to })),
@@ -288,9 +288,9 @@ where
         let Copy { from, source, lanes, depth, to } = self.0;
         let at = |lane: usize, depth: usize| lane * source.row_stride + depth * source.col_stride;
         let whole = lanes.len() / W;
-        let mut filled = whole * depth.len();
+        let mut filled = whole;
         if source.row_stride == 1 {
-            let zeros = vec![T::ZERO; whole * W];
+            let zeros = vec![T::ZERO; source.cols % 2 * whole * W];
             for (i, d) in depth.clone().enumerate() {
                 let row = |d| if d < source.cols { &from[at(lanes.start, d)..][..whole * W] } else { &zeros };
                 let rows = row(2 * d).as_chunks::<W>().0.iter().zip(row(2 * d + 1).as_chunks::<W>().0);
@@ -311,7 +311,7 @@ where
             filled = 0;
         }
         // What no whole panel was filled with.
-        for (at_panel, to) in to.chunks_mut(depth.len()).enumerate().skip(filled / depth.len()) {
+        for (at_panel, to) in to.chunks_mut(depth.len()).enumerate().skip(filled) {
             for (d, to) in depth.clone().zip(to) {
                 *to = std::array::from_fn(|i| {
                     let lane = lanes.start + at_panel * W + i;

@@ -1,17 +1,17 @@
 //! The f64 reference of the linear layer, and the laws it keeps.
 
+mod bf16;
 mod gpu;
 
 use std::collections::BTreeMap;
 
-use half::bf16;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use simulator::{devices, gpus};
 use tensor::{DType, Device, Tensor};
 
 use super::Products::{self, Bf16, Stored};
-use super::gemm::{Matrix, Start, Values, Way, gemm, multiply_by};
+use super::gemm::{Matrix, Start, Values, gemm};
 use super::{
     Epilogue, backward_input, backward_weight, few_rows, forward, forward_gelu, forward_gelu_saved, forward_residual,
     gelu_backward, quantize,
@@ -488,44 +488,6 @@ fn weight_gradients_have_the_same_bits_for_any_number_of_threads() {
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
-
-    /// All ways that are here, also those that another one is taken before; factors that lie along k or across it.
-    #[test]
-    fn products_in_bf16_match_the_reference(draw in draw([&ROWS, &DEPTHS, &COLS], &[F32, MIXED], 64)) {
-        let mut outcomes = Outcomes::default();
-        for case in draw.cases() {
-            let [t, k, n] = case.sizes;
-            let (x, w) = (exact_in(DType::BF16, &case.x), exact_in(DType::BF16, &case.w));
-            let want = both(DType::F32, |arith| product(case.sizes, |i, p| x[i * k + p], |p, j| w[j * k + p], arith));
-            let want = then(&want, DType::F32, |at, sum, arith| (arith.step)(case.r[at] + sum));
-            let w_across: Vec<f64> = (0..k * n).map(|at| w[at % n * k + at / n]).collect();
-            let x_across: Vec<f64> = (0..k * t).map(|at| x[at % t * k + at / t]).collect();
-            let halves = |x: &[f64]| f32s(x).into_iter().map(bf16::from_f32).collect::<Vec<_>>();
-            let factors = [x, x_across, w_across, w].map(|x| (f32s(&x), halves(&x)));
-            let of = |i: usize, in_bf16: bool| {
-                let (numbers, halves) = &factors[i];
-                if in_bf16 { Values::Bf16(halves) } else { Values::F32(numbers) }
-            };
-            for way in [Way::Numbers, Way::Pairs, Way::Tiles].into_iter().filter(|way| way.is_here()) {
-                // Whether x lies across k, w along it; and whether both are stored in bf16.
-                for bits in 0..8 {
-                    let [across, along, halves] = [1, 2, 4].map(|bit| bits & bit != 0);
-                    let (x, w) = (of(usize::from(across), halves), of(2 + usize::from(along), halves));
-                    let x = if across { Matrix::row_major(x, k, t).t() } else { Matrix::row_major(x, t, k) };
-                    let w = if along { Matrix::row_major(w, n, k).t() } else { Matrix::row_major(w, k, n) };
-                    let mut y = f32s(&case.r);
-                    multiply_by(way, &mut y, x, w, Start::Add, |_, _, _| ());
-                    let name = format!("{way:?}, {bits:03b}");
-                    outcomes.add(&name, &Device::Cpu, &Tensor::new(&[t, n], y).unwrap(), &want);
-                }
-            }
-        }
-        outcomes.check();
-    }
-}
-
 #[test]
 fn the_multiplication_writes_all_of_c_and_nothing_else() {
     const GUARD: usize = 64;
@@ -549,12 +511,13 @@ fn infinities_and_nan_stay_in_their_row() {
     let mut x = random(t * k, 1, 1.0, 0.0);
     x[k + 3] = f64::NAN;
     x[2 * k] = f64::INFINITY;
-    let all = [(F32, devices().collect::<Vec<_>>()), (MIXED, vec![&Device::Cpu]), (BF16, gpus().iter().collect())];
+    let on_cpu = vec![&Device::Cpu];
+    let all = [(F32, devices().collect()), (ROUNDED, on_cpu.clone()), (MIXED, on_cpu), (BF16, gpus().iter().collect())];
     for (storage, device) in all.iter().flat_map(|(storage, on)| on.iter().map(move |device| (storage, device))) {
         let x = tensor_on(device, storage.rows, &[t, k], &x);
         let w = tensor_on(device, storage.weights, &[n, k], &random(n * k, 2, 1.0, 0.0));
         let b = Tensor::zeros_on(device, &[n], DType::F32).unwrap();
-        for y in [forward(&x, &w, &b, Stored).unwrap(), few_rows(&x, &w, None, Epilogue::None).unwrap()] {
+        for y in [forward(&x, &w, &b, storage.products).unwrap(), few_rows(&x, &w, None, Epilogue::None).unwrap()] {
             let y = numbers(&y);
             let rows: Vec<&[f32]> = y.chunks(n).collect();
             assert!(rows[0].iter().all(|y| y.is_finite()));

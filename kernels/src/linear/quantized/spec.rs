@@ -199,7 +199,7 @@ fn every_path_for_every_number_of_rows() {
     assert_eq!(Path::here() == Path::Tiles, crate::amx::has_bytes());
     for dtype in [DType::Q8, DType::Q4] {
         let q = quantize(&tensor(&[n, k], &ends(n * k, 1)), dtype).unwrap();
-        for rows in 1..=17 {
+        for rows in 1..=33 {
             let x = f32s(&ends(rows * k, 2));
             let wanted = by(Path::Portable, &x, &q);
             assert!(wanted.iter().all(|&y| f32::from_bits(y).is_finite() && y != 0), "{rows} rows");
