@@ -105,7 +105,11 @@ pub fn run(args: &EvalArgs) -> anyhow::Result<()> {
     if args.predictions.is_none() {
         results.iter_mut().zip(&ways).for_each(|(result, (decode, _))| result.decode = Some(*decode));
     }
-    let report = if args.json { format!("{:#}\n", to_json(&results)) } else { table(&results) };
+    let report = if args.json {
+        format!("{:#}\n", to_json(&results))
+    } else {
+        table(&results) + &ways_taken(args.decode, &results)
+    };
     Ok(std::io::stdout().write_all(report.as_bytes())?)
 }
 
@@ -266,14 +270,17 @@ pub fn table(results: &[SetResult]) -> String {
             }
         }
     }
-    // Free answers are the rule, of which nothing is said.
-    if results.iter().any(|r| r.decode.is_some_and(|d| d != Decode::Free)) {
-        for decode in [Decode::Rank, Decode::Constrained, Decode::Free] {
-            let sets = results.iter().filter(|r| r.decode == Some(decode));
-            let names: Vec<&str> = sets.map(|r| r.name.as_str()).collect();
-            if !names.is_empty() {
-                let _ = writeln!(out, "{} answers: {}", decode.name(), names.join(", "));
-            }
+    out
+}
+
+/// How each set was answered, where another way than the free one was asked for.
+fn ways_taken(asked: Decode, results: &[SetResult]) -> String {
+    let mut out = String::new();
+    for decode in [Decode::Rank, Decode::Constrained, Decode::Free].into_iter().filter(|_| asked != Decode::Free) {
+        let sets = results.iter().filter(|r| r.decode == Some(decode));
+        let names: Vec<&str> = sets.map(|r| r.name.as_str()).collect();
+        if !names.is_empty() {
+            let _ = writeln!(out, "{} answers: {}", decode.name(), names.join(", "));
         }
     }
     out

@@ -54,6 +54,11 @@ fn answers_are_made_as_decode_says() {
             }
         }
     }
+    // Where no set has such a form, too.
+    let free: Vec<Value> = rows(40).into_iter().filter(|row| row["task"] == "F03").collect();
+    fs::write(dir.join("free.jsonl"), lines(&free)).unwrap();
+    let table = ecom(dir, "eval free.jsonl --model model --decode rank").ok().out;
+    assert!(table.ends_with("free answers: F03-en\n"), "{table}");
     // A model that says anything: its free answers are no labels.
     let (_, wild) = saved("--temperature 100");
     assert!(
