@@ -58,6 +58,7 @@ impl Token<'_> {
                 let Some(value) = values.row(j) else { continue };
                 values.ask(j + AHEAD);
                 let value = &value[i * TOGETHER..];
+                // The whole width first, in a form of constant length.
                 if let Some(value) = value.first_chunk::<TOGETHER>() {
                     for (sum, value) in sums.iter_mut().zip(value) {
                         *sum = fma::<FMA>(*weight, value.widen(), *sum);

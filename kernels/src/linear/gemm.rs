@@ -4,8 +4,8 @@
 //! in pairs, neighbours in k, if it multiplies such: twice the products in a tile of 6 × 32, summed in f32.
 //!
 //! The bits of `c[i, j]` depend on row i of `a`, column j of `b` and k alone: products are summed in order of k
-//! within a block of 256 (of pairs, 512), from zero, and the blocks' sums are added to c in order; in tiles, see there. Neither the tiling of m and n nor
-//! the number of threads takes part.
+//! within a block of 256 (of pairs, 512), from zero, and the blocks' sums are added to c in order; in tiles, see there. Neither
+//! the tiling of m and n nor the number of threads takes part.
 
 #![allow(clippy::inline_always)] // a requirement of `simd::Work`
 

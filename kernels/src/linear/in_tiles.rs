@@ -1,8 +1,8 @@
 //! Products of many rows in bf16 where the machine multiplies tiles ([`crate::amx`]). Whatever the factors are stored in, f32, bf16 or, of
 //! weights, 8 or 4 bits, becomes tiles of bf16 here; sums are f32.
 //!
-//! The bits of `c[i, j]` depend on row i of `a`, column j of `b` and k alone, along which 32 products are added at a time. Neither the
-//! other rows nor the number of threads takes part.
+//! The bits of `c[i, j]` depend on row i of `a`, column j of `b` and k alone, along which 32 products are added at a time within a piece of
+//! 16,384; pieces are added to c in order. Neither the other rows nor the number of threads takes part.
 
 #![allow(clippy::inline_always)] // a requirement of `simd::Work`
 
@@ -226,6 +226,7 @@ trait Pairs: Widen {
 }
 
 impl Pairs for f32 {
+    // SAFETY: the caller's to see to, as the trait says: the instructions are here.
     #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
     #[inline]
     unsafe fn neighbours(row: &[Self; STEP]) -> __m512 {
@@ -233,6 +234,7 @@ impl Pairs for f32 {
         in_bf16([load_512(&halves[0]), load_512(&halves[1])])
     }
 
+    // SAFETY: as above.
     #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
     #[inline]
     unsafe fn above_each_other(rows: [&[Self; LANES]; 2]) -> __m512 {
@@ -241,6 +243,7 @@ impl Pairs for f32 {
 }
 
 impl Pairs for bf16 {
+    // SAFETY: the caller's to see to, as the trait says: the instructions are here.
     #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
     #[inline]
     unsafe fn neighbours(row: &[Self; STEP]) -> __m512 {
@@ -248,10 +251,11 @@ impl Pairs for bf16 {
         unsafe { _mm512_loadu_ps(row.as_ptr().cast()) }
     }
 
+    // SAFETY: as above.
     #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
     #[inline]
     unsafe fn above_each_other(rows: [&[Self; LANES]; 2]) -> __m512 {
-        // SAFETY: as above, of 32 bytes each.
+        // SAFETY: 32 bytes of each are there to read; the instruction asks for no alignment.
         let [first, second] = unsafe { rows.map(|row| _mm256_loadu_si256(row.as_ptr().cast())) };
         by_turns(_mm512_castsi512_ps(_mm512_inserti64x4::<1>(_mm512_castsi256_si512(first), second)))
     }
